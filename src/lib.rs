@@ -1,0 +1,49 @@
+//! # Sillage
+//!
+//! A service that takes fragrance formulas over HTTP, stores each exactly once and puts it on a
+//! durable queue. *Sillage* is the trail that a perfume leaves; here the trail is the log, and
+//! the log is the database.
+//!
+//! ## The promise
+//!
+//! Each accepted formula is **one CRC-checked record in one log**. That record is at once the
+//! stored formula, its entry in the index of make-ups, the answer to a repeated request, and the
+//! message on the queue. There is no second write, so there is nothing to keep in step: see the
+//! arm `FormulaAccepted` of `state::State::apply`, where the four are one.
+//!
+//! ## The way of one POST
+//!
+//! ```text
+//! bytes → http → formula::parse → Command ──► engine::writer (one thread owns log and state)
+//!    decide(&State, Command, circumstances)   a refusal changes nothing
+//!    append(codec(Record)) → Lsn              not yet durable
+//!    apply(Lsn, &Record)                      index, keys and queue in one match arm
+//!    … the next command of the batch already sees it …
+//!    sync()                                   once per batch (group commit)
+//!    release every reply ≤ durable Lsn        → http → bytes
+//! replay: log → codec → the same apply
+//! ```
+//!
+//! ## What always holds
+//!
+//! * **Output rule.** Nothing leaves the process before the log is durable up to the LSN that it
+//!   was computed from. `engine::pending::Pending` holds the rule by its type.
+//! * **Decisions are facts.** The log holds what was decided, never what was asked; `apply`
+//!   cannot fail and looks at nothing but the record.
+//! * **Damage is reported, never skipped.** Every frame carries evidence of how far the log was
+//!   durable when it was written, so a torn tail and lost data can be told apart (`log`).
+//! * **A failed sync ends the process.** It is never tried again.
+//! * **Everything is bounded** ([`limits`]).
+//!
+//! ## Modules in reading order
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`limits`], [`ids`], [`time`] | bounds with their reasons; numbers that must not be mixed up; the clocks |
+
+pub mod ids;
+pub mod limits;
+pub mod time;
+
+#[cfg(test)]
+mod tests;

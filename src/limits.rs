@@ -1,0 +1,254 @@
+//! Every bound of the program in one place, each with its reason.
+//!
+//! A queue, buffer, body, batch, retry, name or list without a maximum is a way to be killed
+//! from outside. Numbers stand here and nowhere else; how they relate is asserted at compile
+//! time at the end of the file.
+
+// ---- formulas ----------------------------------------------------------------------------
+
+/// Lines of one formula. The longest real formula we know has 43; perfumers' bases reach 300.
+pub const MATERIALS_MAX: usize = 1000;
+/// Characters of a formula's or material's name, after trimming.
+pub const NAME_CHARS_MAX: usize = 256;
+/// UTF-8 bytes of a name: four per character.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// Bytes of a concentration as sent, such as `15.500000000000000001`.
+pub const CONCENTRATION_BYTES_MAX: usize = 64;
+/// Decimals of a concentration by value; trailing zeros do not count.
+pub const CONCENTRATION_DECIMALS_MAX: u32 = 30;
+/// Highest `--max-concentration` that may be configured: keeps the scaled value in a `u128`.
+pub const CONCENTRATION_VALUE_MAX: u32 = 1_000_000;
+/// Nesting of a JSON body. A formula needs three, an array of formulas four.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Faults listed for one body; more are counted, not listed.
+pub const FAULTS_MAX: usize = 100;
+/// Characters of a body that a fault's text repeats: enough to recognise a misspelt member.
+pub const FAULT_QUOTE_CHARS_MAX: usize = 64;
+
+// ---- bodies and batches -------------------------------------------------------------------
+
+/// Bytes of a body that holds one formula: room for `MATERIALS_MAX` lines of longest names.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a body that leases or settles: `LEASE_MESSAGES_MAX` receipts of 60 characters, and
+/// a reason, with room to spare.
+pub const SETTLE_BYTES_MAX: usize = 256 << 10;
+/// Bytes of all bodies that are being gathered from several pieces: keeps the process small
+/// when every connection sends its largest body at once.
+pub const BODIES_BYTES_MAX: usize = 64 << 20;
+/// Formulas in one array.
+pub const BATCH_ITEMS_MAX: usize = 1000;
+/// Bytes of a body that holds an array: `BATCH_ITEMS_MAX` formulas of 8 KiB on average.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Bytes of one NDJSON line: one formula.
+pub const NDJSON_LINE_BYTES_MAX: usize = BODY_BYTES_MAX;
+/// NDJSON lines handed to the engine in one command: enough to share one sync, few enough that
+/// single posts beside a bulk load wait only microseconds.
+pub const NDJSON_CHUNK_LINES: usize = 256;
+/// Bytes of lines after which a chunk is handed over before it has `NDJSON_CHUNK_LINES`: bounds
+/// what one stream of the longest lines holds in memory.
+pub const NDJSON_CHUNK_BYTES: usize = 1 << 20;
+/// Chunks of one stream that the engine decides at once: one is synced and one waits while the
+/// next is read.
+pub const NDJSON_CHUNKS_IN_FLIGHT: usize = 3;
+/// How long a stream waits before it hands a chunk over again that the engine had no room for.
+pub const NDJSON_OVERLOAD_WAIT_MS: u64 = 10;
+/// Bytes of an `Idempotency-Key`.
+pub const KEY_BYTES_MAX: usize = 255;
+/// Bytes of a caller's `X-Request-Id` that is taken over.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+
+// ---- queues -------------------------------------------------------------------------------
+
+/// Messages in one lease, receipts in one ack, nack or extend.
+pub const LEASE_MESSAGES_MAX: usize = 1000;
+/// Shortest lease: below it a lease lapses before its reply arrives.
+pub const LEASE_MS_MIN: u64 = 10;
+/// Longest lease: twelve hours, as in SQS.
+pub const LEASE_MS_MAX: u64 = 12 * 3600 * 1000;
+/// Lease when the consumer names none.
+pub const LEASE_MS_DEFAULT: u64 = 30_000;
+/// Bytes of leased messages after which they are sent while the rest is read.
+pub const LEASE_PIECE_BYTES: usize = 1 << 20;
+/// Longest long poll.
+pub const LEASE_WAIT_MS_MAX: u64 = 20_000;
+/// Longest delay of a nack.
+pub const NACK_DELAY_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
+/// Bytes of a nack's reason.
+pub const REASON_BYTES_MAX: usize = 512;
+/// Highest `--max-attempts` that may be configured: bounds a message's history.
+pub const ATTEMPTS_MAX: u32 = 1000;
+/// Attempts kept in a message's history: the latest ones.
+pub const HISTORY_MAX: usize = 16;
+/// Ids in one redrive or purge.
+pub const REDRIVE_IDS_MAX: usize = 1000;
+/// Rows of one list response.
+pub const PAGE_MAX: usize = 1000;
+/// Rows of a list response when the caller names no limit.
+pub const PAGE_DEFAULT: usize = 100;
+/// Rows fetched at once for a page: no more than so many of the largest formulas are in memory.
+pub const PAGE_STEP: usize = 32;
+/// Bytes of a page after which it ends early, with a cursor.
+pub const PAGE_BYTES_MAX: usize = 8 << 20;
+/// Records read for one page of a filtered list; the cursor goes on from there.
+pub const PAGE_SCAN_MAX: usize = 20_000;
+/// Bytes of a queue's name.
+pub const QUEUE_NAME_BYTES_MAX: usize = 64;
+
+// ---- engine -------------------------------------------------------------------------------
+
+/// Commands waiting for the writer. Twice the connections that may each have one under way.
+pub const COMMANDS_MAX: usize = 4096;
+/// Commands in one group commit: past it the next batch begins, so that replies flow.
+pub const BATCH_COMMANDS_MAX: usize = 1024;
+/// Bytes appended before a batch is synced even when more commands wait. A sync of so many costs
+/// little more than one of a single frame; without this bound the chunks of a bulk load are
+/// synced together, and network and writer wait for one another by turns.
+pub const BATCH_LOG_BYTES_MAX: usize = 64 << 10;
+/// Payload bytes handed from the reading to the applying thread at once in replay.
+pub const REPLAY_BATCH_BYTES: usize = 256 << 10;
+/// Batches that the reading thread may be ahead in replay.
+pub const REPLAY_BATCHES_MAX: usize = 8;
+/// Records between two `StateHash` records.
+pub const STATE_HASH_EVERY: u64 = 4096;
+/// Quiet time after which the log is marked with its last durable LSN.
+pub const IDLE_MARK_MS: u64 = 15;
+/// `Retry-After` of a 503 for a full command queue.
+pub const OVERLOAD_RETRY_AFTER_S: u64 = 1;
+/// How long an idempotency key is remembered unless configured.
+pub const IDEMPOTENCY_RETENTION_MS_DEFAULT: u64 = 24 * 3600 * 1000;
+/// Shortest retention that may be configured: a key is remembered for a moment at least.
+pub const IDEMPOTENCY_RETENTION_MS_MIN: u64 = 1;
+/// Longest retention that may be configured: every remembered key costs memory.
+pub const IDEMPOTENCY_RETENTION_MS_MAX: u64 = 90 * 24 * 3600 * 1000;
+
+// ---- log ----------------------------------------------------------------------------------
+
+/// Bytes of a frame's header.
+pub const FRAME_HEADER_BYTES: usize = 48;
+/// Frames begin at multiples of this.
+pub const FRAME_ALIGN: usize = 8;
+/// Bytes of one record's payload: the largest body, its text stored whole, with room to spare.
+pub const PAYLOAD_BYTES_MAX: usize = 4 << 20;
+/// Default size of a segment.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Smallest segment that may be configured. A group that needs more gets a larger one.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// Largest segment that may be configured: offsets are kept as u32 multiples of 8.
+pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
+/// Bytes of a segment's header: one page, so that no later write shares a page with it.
+pub const SEGMENT_HEADER_BYTES: usize = 4096;
+/// Bytes that a disk writes whole or not at all. 512 also holds for disks with larger sectors.
+pub const SECTOR_BYTES: usize = 512;
+/// Bytes read at once while scanning.
+pub const SCAN_CHUNK_BYTES: usize = 1 << 20;
+/// Zeros written and synced at once while filling a segment. A sync of the log that comes at
+/// the same time waits for so many at most.
+pub const FILL_CHUNK_BYTES: usize = 256 << 10;
+/// Segments whose files stay open for reading; older ones are opened for each read. Far below
+/// the 1024 descriptors that a process has by default, most of which connections need.
+pub const SEGMENT_FILES_OPEN_MAX: usize = 128;
+/// Pause after the disk was too full for the next segment, before it is tried again.
+pub const SPARE_RETRY_MS: u64 = 1000;
+
+// ---- http ---------------------------------------------------------------------------------
+
+/// Header lines of a request.
+pub const HEADERS_MAX: usize = 64;
+/// Bytes of a request's head.
+pub const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Bytes of a request target before it is refused with 414.
+pub const TARGET_BYTES_MAX: usize = 8 << 10;
+/// Tokens in a token file: each request is compared with every one.
+pub const TOKENS_MAX: usize = 1000;
+/// Bytes of a token's name.
+pub const TOKEN_NAME_BYTES_MAX: usize = 64;
+/// Open connections.
+pub const CONNECTIONS_MAX: usize = 2048;
+/// Descriptors that connections never get: for the segments that stay open, for connections
+/// that are told that there are too many, and for what rotation, SUPER and the runtime open. A
+/// log that cannot open a file has failed, so no client may be able to bring that about.
+pub const DESCRIPTORS_RESERVED: usize = SEGMENT_FILES_OPEN_MAX + REFUSALS_MAX + 64;
+/// Open connections of one address.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1024;
+/// Requests on one connection before it is closed, so that load spreads after a fail-over.
+pub const REQUESTS_PER_CONNECTION_MAX: u64 = 1_000_000;
+/// Time for a request's head to arrive.
+pub const HEAD_DEADLINE_MS: u64 = 10_000;
+/// Time for a body to begin and, at the minimum rate, to go on.
+pub const BODY_DEADLINE_MS: u64 = 10_000;
+/// A body slower than this, after its first `BODY_DEADLINE_MS`, is cut off.
+pub const BODY_BYTES_PER_S_MIN: u64 = 1024;
+/// Time without progress after which a response that nobody reads is given up.
+pub const WRITE_DEADLINE_MS: u64 = 20_000;
+/// An idle keep-alive connection is closed after this.
+pub const KEEP_ALIVE_MS: u64 = 75_000;
+/// Bytes read from a connection at once: one head with one formula, many times over.
+pub const INBOX_BYTES: usize = 16 << 10;
+/// Bytes that hyper buffers in each direction of a connection.
+pub const CONNECTION_BUFFER_BYTES_MAX: usize = 64 << 10;
+/// How long a refused client is listened to, so that it can read why before the reset.
+pub const LINGER_MS: u64 = 2_000;
+/// Connections over a cap that are told so; more are just closed.
+pub const REFUSALS_MAX: usize = 64;
+/// Connections that the kernel holds until they are accepted.
+pub const BACKLOG: i32 = 1024;
+/// Pause after an accept that failed for want of descriptors or memory.
+pub const ACCEPT_BACKOFF_MS: u64 = 100;
+/// Time between two events that say so.
+pub const ACCEPT_EVENT_MS: u64 = 1_000;
+/// Time for requests under way at SIGTERM. Kubernetes kills after 30 s.
+pub const DRAIN_MS: u64 = 25_000;
+/// Time for requests under way when the log has failed: enough to tell each that its outcome is
+/// unknown, and short, since only a restart can help.
+pub const FAILED_DRAIN_MS: u64 = 1000;
+
+// ---- command line -------------------------------------------------------------------------
+
+/// Bytes of a configuration file. One that sets everything with comments has a few KiB.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of formulas that `submit` sends in one request, if `CLIENT_CHUNK_LINES` come to less.
+pub const CLIENT_CHUNK_BYTES: usize = 2 << 20;
+/// Formulas that `submit` sends in one request: some group commits' worth, so that the round
+/// trip hardly counts, and few enough that a retry repeats little.
+pub const CLIENT_CHUNK_LINES: usize = 4 * NDJSON_CHUNK_LINES;
+/// Bytes of a response that the client takes. A page of `PAGE_MAX` formulas of 64 KiB fits; the
+/// answer to a chunk repeats it and adds a few hundred bytes a line.
+pub const CLIENT_RESPONSE_BYTES_MAX: usize = 64 << 20;
+/// Time for a call of the client, from connecting to the last byte. Above `LEASE_WAIT_MS_MAX`.
+pub const CLIENT_DEADLINE_MS: u64 = 60_000;
+/// Calls that the client makes in all before it gives up on a failure that may pass.
+pub const CLIENT_ATTEMPTS: u32 = 3;
+/// Wait before the second of these calls; it doubles from call to call.
+pub const CLIENT_BACKOFF_BASE_MS: u64 = 1000;
+/// Longest wait between two of these calls.
+pub const CLIENT_BACKOFF_CAP_MS: u64 = 10_000;
+/// Invalid formulas that `submit` describes; more are counted.
+pub const CLIENT_FAULTS_SHOWN: usize = 10;
+
+const _: () = assert!(NAME_BYTES_MAX == 4 * NAME_CHARS_MAX);
+const _: () = assert!(BODY_BYTES_MAX < PAYLOAD_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX > BODY_BYTES_MAX);
+const _: () = assert!(NDJSON_CHUNK_LINES <= BATCH_ITEMS_MAX);
+const _: () = assert!(NDJSON_CHUNK_BYTES + NDJSON_LINE_BYTES_MAX <= BATCH_BYTES_MAX);
+const _: () = assert!(PAGE_STEP <= PAGE_MAX);
+const _: () = assert!(BODIES_BYTES_MAX >= 4 * BATCH_BYTES_MAX);
+const _: () = assert!(SETTLE_BYTES_MAX >= LEASE_MESSAGES_MAX * 128 + REASON_BYTES_MAX);
+const _: () = assert!(COMMANDS_MAX >= 2 * CONNECTIONS_MAX);
+const _: () = assert!(BATCH_COMMANDS_MAX <= COMMANDS_MAX);
+const _: () = assert!(CONNECTIONS_PER_ADDRESS_MAX <= CONNECTIONS_MAX);
+const _: () = assert!(CONNECTION_BUFFER_BYTES_MAX > HEAD_BYTES_MAX);
+const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(LINGER_MS < DRAIN_MS);
+const _: () = assert!(LEASE_WAIT_MS_MAX < DRAIN_MS);
+const _: () = assert!(IDEMPOTENCY_RETENTION_MS_MIN > 0);
+const _: () = assert!(IDEMPOTENCY_RETENTION_MS_DEFAULT <= IDEMPOTENCY_RETENTION_MS_MAX);
+const _: () = assert!(NDJSON_LINE_BYTES_MAX <= CLIENT_CHUNK_BYTES);
+const _: () = assert!(CLIENT_RESPONSE_BYTES_MAX > 2 * (CLIENT_CHUNK_BYTES + BODY_BYTES_MAX));
+const _: () = assert!(CLIENT_DEADLINE_MS > LEASE_WAIT_MS_MAX);
+const _: () = assert!(CLIENT_BACKOFF_BASE_MS <= CLIENT_BACKOFF_CAP_MS);
+const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
+const _: () = assert!(SEGMENT_BYTES_MAX / FRAME_ALIGN as u64 <= u32::MAX as u64);
+const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
+const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(SECTOR_BYTES));
+const _: () = assert!(SEGMENT_BYTES_MIN > SEGMENT_HEADER_BYTES as u64);
+const _: () = assert!(SCAN_CHUNK_BYTES.is_multiple_of(SECTOR_BYTES));
