@@ -40,7 +40,9 @@
 //! | module | holds |
 //! |---|---|
 //! | [`limits`], [`ids`], [`time`] | bounds with their reasons; numbers that must not be mixed up; the clocks |
+//! | [`formula`] | what a formula is and when two are the same |
 
+pub mod formula;
 pub mod ids;
 pub mod limits;
 pub mod time;
