@@ -41,10 +41,12 @@
 //! |---|---|
 //! | [`limits`], [`ids`], [`time`] | bounds with their reasons; numbers that must not be mixed up; the clocks |
 //! | [`formula`] | what a formula is and when two are the same |
+//! | [`record`] | the facts, and their bytes |
 
 pub mod formula;
 pub mod ids;
 pub mod limits;
+pub mod record;
 pub mod time;
 
 #[cfg(test)]

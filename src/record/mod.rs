@@ -1,0 +1,191 @@
+//! The facts that the log holds: one variant per fact, and nothing but facts.
+//!
+//! A record says what was *decided*, never what was asked. So applying it needs no clock, no
+//! random number and no configuration: whatever a decision drew from those is in the record.
+//! Two kinds of things are deliberately no record: refusals, which change nothing, and the
+//! lapse of a lease, whose deadline already stands in [`Fact::Leased`].
+
+pub mod codec;
+
+use bincode::{Decode, Encode};
+
+use crate::formula::{Fingerprint, Formula};
+use crate::ids::{Epoch, Lsn, MessageId, QueueName};
+use crate::time::{Moment, Uptime};
+
+/// A fact and when it was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Record {
+    /// When. Never before the moment of the record in front of it.
+    pub at: Moment,
+    /// What.
+    pub fact: Fact,
+}
+
+/// What was decided.
+///
+/// Variants are numbered by their place in the stored bytes: new ones go at the end, none is
+/// ever removed or reordered. A changed meaning is a new variant.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Fact {
+    /// A reign began. The first record of every reign.
+    Opened {
+        /// Its number.
+        epoch: Epoch,
+    },
+    /// A formula was accepted: at once the stored formula, its place in the index, the answer
+    /// to a repeated request, and the message on the queue `formulas`.
+    FormulaAccepted(AcceptedFormula),
+    /// A formula was withdrawn. This record is the message `formula.withdrawn`.
+    FormulaWithdrawn {
+        /// The record that accepted it.
+        formula: Lsn,
+        /// Its fingerprint, so that the index need not read the formula back.
+        fingerprint: Fingerprint,
+    },
+    /// A batch was answered under an idempotency key. Last of the group of its formulas.
+    BatchAnswered {
+        /// The key that it spent.
+        key: SpentKey,
+        /// What the answer said of each item, in order.
+        outcomes: Vec<ItemOutcome>,
+        /// How many records of the group stand in front of this one.
+        preceding: u32,
+        /// The request id that the answer's problems name.
+        request_id: Box<str>,
+    },
+    /// Messages were leased to one consumer.
+    Leased {
+        /// The queue.
+        queue: QueueName,
+        /// The messages, oldest first.
+        messages: Vec<Touched>,
+        /// The lease lapses this many milliseconds of uptime after the record's moment.
+        lease_ms: u64,
+        /// The attempt after which a message is a dead letter, at least 1.
+        attempts_max: u32,
+        /// Random part of the receipts.
+        token: u64,
+    },
+    /// Leased messages were done for good.
+    Acked {
+        /// The queue.
+        queue: QueueName,
+        /// The messages.
+        messages: Vec<Touched>,
+    },
+    /// Leased messages were given back, or died if this was their last attempt.
+    Nacked {
+        /// The queue.
+        queue: QueueName,
+        /// The messages.
+        messages: Vec<Touched>,
+        /// They are ready again after this many milliseconds of uptime.
+        delay_ms: u64,
+        /// Why, in the consumer's words; may be empty.
+        reason: Box<str>,
+    },
+    /// Leases were given a new deadline.
+    Extended {
+        /// The queue.
+        queue: QueueName,
+        /// The messages.
+        messages: Vec<MessageId>,
+        /// The lease lapses this many milliseconds of uptime after the record's moment.
+        lease_ms: u64,
+    },
+    /// Dead letters were put back to ready, their attempts counted anew.
+    Redriven {
+        /// The queue.
+        queue: QueueName,
+        /// Which.
+        which: Selection,
+    },
+    /// Dead letters were removed for good.
+    Purged {
+        /// The queue.
+        queue: QueueName,
+        /// Which.
+        which: Selection,
+    },
+    /// The digest of the state after the record in front of this one.
+    StateHash {
+        /// See `State::digest`.
+        digest: u128,
+    },
+}
+
+/// An accepted formula with all that follows from it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct AcceptedFormula {
+    /// The canon under which the fingerprint was computed: 1.
+    pub canon: u8,
+    /// The formula's identity.
+    pub fingerprint: Fingerprint,
+    /// The formula with name and digits as sent.
+    pub formula: Formula,
+    /// The idempotency key that the request spent, if it had one of its own.
+    pub key: Option<SpentKey>,
+    /// The steps that follow acceptance, in order; empty for none. They stand in the record so
+    /// that replay never depends on today's configuration.
+    pub flow: Vec<FlowStep>,
+}
+
+/// A step that follows acceptance. Reserved: no step is written yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum FlowStep {
+    /// Sealed by the outside authority.
+    Seal,
+    /// Released to the partner nodes.
+    Release,
+}
+
+/// An idempotency key that an accepted request used up.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct SpentKey {
+    /// SHA-256 of caller and key.
+    pub key: [u8; 32],
+    /// SHA-256 of the request: the same key with another request is refused.
+    pub request: [u8; 32],
+    /// The key is forgotten at this uptime.
+    pub expires: Uptime,
+}
+
+/// What became of one item of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ItemOutcome {
+    /// Accepted, by a record of the same group.
+    Accepted(InGroup),
+    /// The same make-up was stored before, by this record.
+    Duplicate(Lsn),
+    /// The same make-up stands earlier in the batch.
+    Repeats(InGroup),
+    /// Refused before the engine saw it: the problem document, as JSON without `request_id`.
+    Invalid(Box<str>),
+}
+
+/// A record of the same group, counted from the group's first, which is 0.
+///
+/// Relative, because a group's LSNs are given only when it is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct InGroup(pub u32);
+
+/// A message in a record, and the last record before this one that touched it.
+///
+/// So the log holds each message's trail as a list that is walked backwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Touched {
+    /// The message.
+    pub message: MessageId,
+    /// The record that touched it before; the message's own for the first.
+    pub before: Lsn,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Selection {
+    /// All there are.
+    All,
+    /// These.
+    Ids(Vec<MessageId>),
+}
