@@ -31,7 +31,7 @@
 //! * **Decisions are facts.** The log holds what was decided, never what was asked; `apply`
 //!   cannot fail and looks at nothing but the record.
 //! * **Damage is reported, never skipped.** Every frame carries evidence of how far the log was
-//!   durable when it was written, so a torn tail and lost data can be told apart (`log`).
+//!   durable when it was written, so a torn tail and lost data can be told apart ([`log`]).
 //! * **A failed sync ends the process.** It is never tried again.
 //! * **Everything is bounded** ([`limits`]).
 //!
@@ -42,10 +42,12 @@
 //! | [`limits`], [`ids`], [`time`] | bounds with their reasons; numbers that must not be mixed up; the clocks |
 //! | [`formula`] | what a formula is and when two are the same |
 //! | [`record`] | the facts, and their bytes |
+//! | [`log`] | frames, segments, recovery, the door to the disk |
 
 pub mod formula;
 pub mod ids;
 pub mod limits;
+pub mod log;
 pub mod record;
 pub mod time;
 
