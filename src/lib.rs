@@ -9,7 +9,7 @@
 //! Each accepted formula is **one CRC-checked record in one log**. That record is at once the
 //! stored formula, its entry in the index of make-ups, the answer to a repeated request, and the
 //! message on the queue. There is no second write, so there is nothing to keep in step: see the
-//! arm `FormulaAccepted` of `state::State::apply`, where the four are one.
+//! arm `FormulaAccepted` of [`state::State::apply`], where the four are one.
 //!
 //! ## The way of one POST
 //!
@@ -27,7 +27,7 @@
 //! ## What always holds
 //!
 //! * **Output rule.** Nothing leaves the process before the log is durable up to the LSN that it
-//!   was computed from. `engine::pending::Pending` holds the rule by its type.
+//!   was computed from. [`engine::pending::Pending`] holds the rule by its type.
 //! * **Decisions are facts.** The log holds what was decided, never what was asked; `apply`
 //!   cannot fail and looks at nothing but the record.
 //! * **Damage is reported, never skipped.** Every frame carries evidence of how far the log was
@@ -43,12 +43,18 @@
 //! | [`formula`] | what a formula is and when two are the same |
 //! | [`record`] | the facts, and their bytes |
 //! | [`log`] | frames, segments, recovery, the door to the disk |
+//! | [`state`] | what the records add up to |
+//! | [`engine`] | decisions, the writer, questions |
+//! | `config`, `metrics` | settings with their origin; what is measured |
 
+pub mod engine;
 pub mod formula;
 pub mod ids;
 pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod record;
+pub mod state;
 pub mod time;
 
 #[cfg(test)]

@@ -1,0 +1,238 @@
+//! Commands to facts: what a command amounts to in a given state. Pure.
+//!
+//! A decision takes the state, the command and the [`Circumstances`] (moment, random number,
+//! policy) and gives either facts to record with the reply they lead to, a reply that needs no
+//! record, or a refusal, which changes nothing.
+
+pub mod formulas;
+pub mod queues;
+#[cfg(test)]
+mod tests;
+
+use crate::engine::command::{
+    Batch, Delivery, LeaseRequest, Settled, Settlement, StoredFormula, Submission,
+};
+use crate::formula::Fingerprint;
+use crate::ids::{Lsn, QueueName, Receipt};
+use crate::record::{AcceptedFormula, Fact, InGroup, Selection};
+use crate::state::State;
+use crate::time::{Moment, Timestamp};
+
+/// What a client asks the writer to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Store a formula.
+    Accept(Submission),
+    /// Store several.
+    AcceptBatch(Batch),
+    /// Withdraw a formula.
+    Withdraw(Fingerprint),
+    /// Lease messages.
+    Lease(LeaseRequest),
+    /// Ack, nack or extend leases.
+    Settle(QueueName, Vec<Receipt>, Settlement),
+    /// Put dead letters back to ready.
+    Redrive(QueueName, Selection),
+    /// Remove dead letters.
+    Purge(QueueName, Selection),
+}
+
+/// All that a decision may depend on besides state and command.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// The present moment.
+    pub now: Moment,
+    /// A random number that nobody can guess, for receipts.
+    pub token: u64,
+    /// What the operator configured.
+    pub policy: Policy,
+}
+
+/// Configuration that decisions depend on. Replay does not: it finds the results in the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Attempt after which a message is a dead letter, 1 to `ATTEMPTS_MAX`.
+    pub attempts_max: u32,
+    /// How long a spent idempotency key is remembered, in ms of uptime.
+    pub retention_ms: u64,
+}
+
+/// What a command amounts to.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Nothing needs to be recorded; this is the reply.
+    Known(Reply),
+    /// Record these facts as one group, then reply.
+    Record(Vec<Fact>, Draft),
+}
+
+/// A reply as far as it is known before the facts have their LSNs.
+#[derive(Clone, Debug)]
+pub enum Draft {
+    /// The one formula of the group.
+    Accepted,
+    /// What became of each item.
+    Batch(Vec<ItemDraft>),
+    /// The withdrawal.
+    Withdrawn,
+    /// Complete already.
+    Complete(Reply),
+}
+
+/// What became of one item of a batch, before LSNs are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ItemDraft {
+    /// Accepted by this record of the group.
+    Accepted(InGroup),
+    /// Repeats the item that this record of the group accepts.
+    Repeats(InGroup),
+    /// Known without the group.
+    Known(ItemRaw),
+}
+
+/// The reply to a command; LSNs stand for what has yet to be read from disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The formula was accepted.
+    Accepted(StoredFormula),
+    /// It was accepted before under the same key, by this record.
+    Replayed(Lsn),
+    /// The batch was carried out.
+    Batch(Vec<ItemRaw>),
+    /// It was carried out before under the same key; this record holds the answer.
+    BatchReplayed(Lsn),
+    /// The formula was withdrawn by this record.
+    Withdrawn(Lsn),
+    /// The leased messages, maybe none.
+    Leased(Vec<Delivery>),
+    /// The settled leases.
+    Settled(Settled),
+    /// So many dead letters were moved.
+    Moved(u64),
+}
+
+/// What became of one item of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ItemRaw {
+    /// Accepted.
+    Accepted(StoredFormula),
+    /// Accepted before under the same key, by this record.
+    Replayed(Lsn),
+    /// The same make-up is stored by this record.
+    Duplicate(Lsn),
+    /// The key was spent on something else.
+    KeyReused,
+    /// Refused before the engine saw it.
+    Invalid(Box<str>),
+}
+
+/// Why a command changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The same make-up is stored by this record.
+    Duplicate(Lsn),
+    /// Items that keep an atomic batch from being accepted: index, and whom each repeats.
+    Culprits(Vec<(usize, Original)>),
+    /// The key was spent on another request.
+    KeyReused,
+    /// No such formula.
+    FormulaUnknown,
+    /// No such queue.
+    QueueUnknown,
+    /// None of the receipts is valid.
+    ReceiptsStale(Vec<Receipt>),
+    /// No room for more formulas.
+    DiskFull,
+}
+
+/// Whom an item of an atomic batch repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Original {
+    /// The formula that this record accepted.
+    Stored(Lsn),
+    /// The earlier item with this index.
+    Item(usize),
+}
+
+/// Decides one command.
+///
+/// # Errors
+/// The refusal, if the command changes nothing.
+pub fn decide(
+    state: &State,
+    command: Command,
+    circumstances: &Circumstances,
+) -> Result<Verdict, Refusal> {
+    match command {
+        Command::Accept(submission) => formulas::accept(state, submission, circumstances),
+        Command::AcceptBatch(batch) => formulas::accept_batch(state, batch, circumstances),
+        Command::Withdraw(fingerprint) => formulas::withdraw(state, fingerprint),
+        Command::Lease(request) => queues::lease(state, request, circumstances),
+        Command::Settle(queue, receipts, settlement) => {
+            queues::settle(state, queue, &receipts, settlement, circumstances.now)
+        }
+        Command::Redrive(queue, which) => {
+            queues::select_dead(state, queue, which, circumstances.now, |queue, which| {
+                Fact::Redriven { queue, which }
+            })
+        }
+        Command::Purge(queue, which) => {
+            queues::select_dead(state, queue, which, circumstances.now, |queue, which| {
+                Fact::Purged { queue, which }
+            })
+        }
+    }
+}
+
+impl Command {
+    /// Whether the command takes in something new, so that a full disk refuses it. What only
+    /// moves messages along goes on, in the room that the log keeps for it.
+    #[must_use]
+    pub fn is_intake(&self) -> bool {
+        matches!(self, Command::Accept(_) | Command::AcceptBatch(_))
+    }
+}
+
+impl Draft {
+    /// The reply, now that the group stands in the log from `first` on.
+    pub(super) fn complete(self, facts: Vec<Fact>, first: Lsn, at: Timestamp) -> Reply {
+        match self {
+            Draft::Accepted => {
+                let mut stored = stored_formulas(facts, first, at);
+                Reply::Accepted(stored.next().expect("an acceptance is one formula"))
+            }
+            Draft::Batch(items) => {
+                let mut stored = stored_formulas(facts, first, at);
+                let mut accepted = || stored.next().expect("each accepted item is one formula");
+                let complete = |item| match item {
+                    ItemDraft::Accepted(_) => ItemRaw::Accepted(accepted()),
+                    ItemDraft::Repeats(at) => ItemRaw::Duplicate(in_group(first, at)),
+                    ItemDraft::Known(raw) => raw,
+                };
+                Reply::Batch(items.into_iter().map(complete).collect())
+            }
+            Draft::Withdrawn => Reply::Withdrawn(first),
+            Draft::Complete(reply) => reply,
+        }
+    }
+}
+
+/// The LSN of a record of the group that begins at `first`.
+pub(super) fn in_group(first: Lsn, place: InGroup) -> Lsn {
+    Lsn(first.0 + u64::from(place.0))
+}
+
+/// The formulas that the group accepted, in order, taken out of their records without a copy.
+fn stored_formulas(
+    facts: Vec<Fact>,
+    first: Lsn,
+    accepted_at: Timestamp,
+) -> impl Iterator<Item = StoredFormula> {
+    let lsns = (first.0..).map(Lsn);
+    lsns.zip(facts).filter_map(move |(lsn, fact)| match fact {
+        Fact::FormulaAccepted(AcceptedFormula { fingerprint, formula, .. }) => {
+            Some(StoredFormula { lsn, accepted_at, fingerprint, formula })
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,399 @@
+//! The engine: one writer owns log and state, everybody else holds an [`Engine`].
+//!
+//! ```text
+//!   handle ── command ──► writer: decide → append → apply → … → sync ── reply ──► handle
+//!   handle ── question ─► state (shared lock) ─► wait until durable ─► body from disk
+//! ```
+//!
+//! Both ways obey the output rule ([`pending`]): what was computed from the state at an LSN is
+//! handed out when the log is durable up to that LSN, not before. Refusals change nothing, so
+//! those of single submissions are decided where the question is asked.
+
+mod bodies;
+pub mod command;
+pub mod core;
+pub mod decide;
+pub mod open;
+pub mod pending;
+mod postbox;
+mod questions;
+mod replay;
+mod writer;
+
+use std::future::Future;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::{Notify, oneshot};
+
+use self::bodies::Bodies;
+use self::command::{
+    Accepted, Answer, Batch, BatchReply, Culprit, Delivery, FormulaRef, ItemReply, LeaseRequest,
+    Rejection, Repeated, Settled, Settlement, Submission,
+};
+use self::core::{Core, Decided, SharedState};
+use self::decide::{Command, ItemRaw, Original, Refusal, Reply};
+use self::pending::{Pending, Poisoned};
+pub use self::questions::{FormulaPage, Message, MessageKind};
+use self::writer::{AbortOnPanic, Envelope, Shared, Writer};
+use crate::ids::{Epoch, Lsn, QueueName, Receipt};
+use crate::limits::{COMMANDS_MAX, OVERLOAD_RETRY_AFTER_S};
+use crate::log;
+use crate::metrics::Metrics;
+use crate::record::{Fact, ItemOutcome, Selection};
+use crate::state::State;
+use crate::time::{Clock, Moment, Timeline, Timestamp, Uptime};
+
+/// A handle to the engine: cheap to clone, used from any thread.
+#[derive(Clone)]
+pub struct Engine {
+    inbox: SyncSender<Envelope>,
+    state: SharedState,
+    shared: Arc<Shared>,
+    bodies: Bodies,
+    clock: Arc<dyn Clock>,
+    timeline: Timeline,
+}
+
+/// The writer thread; gives the log's error if that is what ended it.
+pub type WriterThread = JoinHandle<Result<(), log::Error>>;
+
+/// What kind of work a request will bring, for [`Engine::refuses`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Takes in something new.
+    Intake,
+    /// Moves messages along.
+    Settle,
+}
+
+/// Whether the engine takes work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// All is well.
+    Ready,
+    /// Intake is refused until there is room; everything else goes on.
+    DiskFull,
+    /// The log has failed; the process is about to exit.
+    Poisoned,
+}
+
+impl Engine {
+    /// Sets a core to work on a thread of its own. When the last clone of the handle is dropped
+    /// the thread closes the log and ends.
+    ///
+    /// # Errors
+    /// If the machine has no thread to give.
+    pub fn start(
+        mut core: Core,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<(Engine, WriterThread)> {
+        let (inbox, envelopes) = sync_channel(COMMANDS_MAX);
+        let state = core.state();
+        let shared = Arc::new(Shared::new(&mut core, metrics));
+        let engine = Engine {
+            inbox,
+            state,
+            shared: Arc::clone(&shared),
+            bodies: Bodies::start(core.log().reader())?,
+            clock,
+            timeline: core.timeline(),
+        };
+        let writer = Writer::new(core, envelopes, shared);
+        let thread = thread::Builder::new().name("sillage-writer".into()).spawn(move || {
+            let _abort = AbortOnPanic;
+            writer.run()
+        })?;
+        Ok((engine, thread))
+    }
+
+    /// Why work of this kind would be refused at once, if it would: asked before a body is read.
+    #[must_use]
+    pub fn refuses(&self, work: Work) -> Option<Rejection> {
+        match self.health() {
+            Health::Poisoned => Some(Rejection::OutcomeUnknown),
+            Health::DiskFull if work == Work::Intake => Some(Rejection::DiskFull),
+            Health::Ready | Health::DiskFull => {
+                let is_full = self.shared.waiting_commands() >= COMMANDS_MAX;
+                is_full.then_some(Rejection::Overloaded { retry_after_s: OVERLOAD_RETRY_AFTER_S })
+            }
+        }
+    }
+
+    /// Stores a formula.
+    ///
+    /// # Errors
+    /// `Duplicate`, `KeyReused`, `Overloaded`, `DiskFull`, `OutcomeUnknown`, `Damaged`.
+    pub async fn accept(&self, submission: Submission) -> Result<Accepted, Rejection> {
+        let foregone = {
+            let (state, now) = self.look();
+            let reply = decide::formulas::foregone(&state, &submission, now.uptime);
+            // Both answers rest on one record, and nothing after it could make them untrue but
+            // what they do not deny: so they need not wait for the batch at hand.
+            let basis = match &reply {
+                Err(Refusal::Duplicate(lsn)) | Ok(Some(Reply::Replayed(lsn))) => *lsn,
+                _ => state.lsn(),
+            };
+            reply.transpose().map(|decided| Pending::new(basis, decided))
+        };
+        let decided = match foregone {
+            Some(pending) => self.shared.durable.wait(pending).await?,
+            None => self.execute(Command::Accept(submission)).await?,
+        };
+        let (stored, answer) = match self.resolve(decided).await? {
+            Reply::Accepted(stored) => {
+                self.shared.metrics.accepted.inc();
+                (stored, Answer::First)
+            }
+            Reply::Replayed(lsn) => (self.bodies.formula(lsn).await?, Answer::Replayed),
+            other => unreachable!("a submission is not answered by {other:?}"),
+        };
+        Ok(Accepted { stored, answer })
+    }
+
+    /// Stores several formulas.
+    ///
+    /// # Errors
+    /// `Culprits`, `KeyReused`, `Overloaded`, `DiskFull`, `OutcomeUnknown`, `Damaged`.
+    pub async fn accept_batch(&self, batch: Batch) -> Result<BatchReply, Rejection> {
+        let request_id = batch.request_id.clone();
+        let decided = self.execute(Command::AcceptBatch(batch)).await?;
+        match self.resolve(decided).await? {
+            Reply::Batch(raw) => {
+                let mut items = Vec::with_capacity(raw.len());
+                for item in raw {
+                    items.push(self.item(item).await?);
+                }
+                Ok(BatchReply { items, answer: Answer::First, request_id })
+            }
+            Reply::BatchReplayed(lsn) => self.replayed_batch(lsn).await,
+            other => unreachable!("a batch is not answered by {other:?}"),
+        }
+    }
+
+    /// Withdraws a formula; gives the record of the withdrawal.
+    ///
+    /// # Errors
+    /// `FormulaUnknown`, `Overloaded`, `OutcomeUnknown`, `Damaged`.
+    pub async fn withdraw(&self, which: FormulaRef) -> Result<Lsn, Rejection> {
+        let stored = self.formula(which).await?.ok_or(Rejection::FormulaUnknown)?;
+        let decided = self.execute(Command::Withdraw(stored.fingerprint)).await?;
+        match self.resolve(decided).await? {
+            Reply::Withdrawn(lsn) => Ok(lsn),
+            other => unreachable!("a withdrawal is not answered by {other:?}"),
+        }
+    }
+
+    /// Leases messages. Does not wait: the answer may be empty.
+    ///
+    /// # Errors
+    /// `QueueUnknown`, `Overloaded`, `OutcomeUnknown`.
+    pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Delivery>, Rejection> {
+        let decided = self.execute(Command::Lease(request)).await?;
+        match self.resolve(decided).await? {
+            Reply::Leased(deliveries) => Ok(deliveries),
+            other => unreachable!("a lease is not answered by {other:?}"),
+        }
+    }
+
+    /// Acks, nacks or extends leases.
+    ///
+    /// # Errors
+    /// `QueueUnknown`, `ReceiptsStale`, `Overloaded`, `OutcomeUnknown`.
+    pub async fn settle(
+        &self,
+        queue: QueueName,
+        receipts: Vec<Receipt>,
+        settlement: Settlement,
+    ) -> Result<Settled, Rejection> {
+        let decided = self.execute(Command::Settle(queue, receipts, settlement)).await?;
+        match self.resolve(decided).await? {
+            Reply::Settled(settled) => Ok(settled),
+            other => unreachable!("a settlement is not answered by {other:?}"),
+        }
+    }
+
+    /// Puts dead letters back to ready; gives how many.
+    ///
+    /// # Errors
+    /// `QueueUnknown`, `Overloaded`, `OutcomeUnknown`.
+    pub async fn redrive(&self, queue: QueueName, which: Selection) -> Result<u64, Rejection> {
+        self.move_dead(Command::Redrive(queue, which)).await
+    }
+
+    /// Removes dead letters for good; gives how many.
+    ///
+    /// # Errors
+    /// `QueueUnknown`, `Overloaded`, `OutcomeUnknown`.
+    pub async fn purge(&self, queue: QueueName, which: Selection) -> Result<u64, Rejection> {
+        self.move_dead(Command::Purge(queue, which)).await
+    }
+
+    /// For long polls: wakes one waiter per message that arrives, in the order in which they
+    /// began to wait. `None`: no such queue.
+    #[must_use]
+    pub fn arrivals(&self, queue: &QueueName) -> Option<Arc<Notify>> {
+        self.shared.waiters.get(queue).cloned()
+    }
+
+    /// Whether the engine takes work.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.shared.durable.lsn() {
+            Err(Poisoned) => Health::Poisoned,
+            Ok(_) if self.shared.has_room.load(Ordering::Relaxed) => Health::Ready,
+            Ok(_) => Health::DiskFull,
+        }
+    }
+
+    /// How far the log is durable; zero once it has failed.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        self.shared.durable.lsn().unwrap_or(Lsn::ZERO)
+    }
+
+    /// The present reign.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.look().0.epoch()
+    }
+
+    /// The engine's date.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.look().1.wall
+    }
+
+    /// Hands out the writer's replies on the thread that polls it, for as long as it lives. A
+    /// server that runs its tasks on one thread runs this as one of them: then a group commit
+    /// costs one wake-up from thread to thread and not one per reply.
+    pub fn hand_out_replies(&self) -> impl Future<Output = ()> + Send + 'static {
+        Arc::clone(&self.shared.postbox).hand_out_forever()
+    }
+
+    /// The engine's uptime, by which leases and delays end.
+    #[must_use]
+    pub fn uptime(&self) -> Uptime {
+        self.look().1.uptime
+    }
+
+    /// Completes when the log has failed; else never.
+    pub async fn failed(&self) {
+        self.shared.durable.poisoned().await;
+    }
+
+    async fn move_dead(&self, command: Command) -> Result<u64, Rejection> {
+        let decided = self.execute(command).await?;
+        match self.resolve(decided).await? {
+            Reply::Moved(count) => Ok(count),
+            other => unreachable!("a move is not answered by {other:?}"),
+        }
+    }
+
+    /// Has the writer carry out a command; the reply comes when the log is durable.
+    async fn execute(&self, command: Command) -> Result<Decided, Rejection> {
+        let (reply, replied) = oneshot::channel();
+        let _waiting = self.shared.count_waiting();
+        match self.inbox.try_send(Envelope { command, reply }) {
+            Ok(()) => replied.await.map_err(|_| Rejection::OutcomeUnknown),
+            Err(TrySendError::Full(_)) => {
+                Err(Rejection::Overloaded { retry_after_s: OVERLOAD_RETRY_AFTER_S })
+            }
+            Err(TrySendError::Disconnected(_)) => Err(Rejection::OutcomeUnknown),
+        }
+    }
+
+    /// The reply; or the refusal, with the formulas that it names read from disk.
+    async fn resolve(&self, decided: Decided) -> Result<Reply, Rejection> {
+        let refusal = match decided {
+            Ok(reply) => return Ok(reply),
+            Err(refusal) => refusal,
+        };
+        Err(match refusal {
+            Refusal::Duplicate(lsn) => {
+                self.shared.metrics.duplicates.inc();
+                Rejection::Duplicate(self.bodies.formula(lsn).await?)
+            }
+            Refusal::Culprits(culprits) => {
+                let mut named = Vec::with_capacity(culprits.len());
+                for (index, original) in culprits {
+                    let repeats = match original {
+                        Original::Stored(lsn) => Repeated::Stored(self.bodies.formula(lsn).await?),
+                        Original::Item(earlier) => Repeated::Item(earlier),
+                    };
+                    named.push(Culprit { index, repeats });
+                }
+                Rejection::Culprits(named)
+            }
+            Refusal::KeyReused => Rejection::KeyReused,
+            Refusal::FormulaUnknown => Rejection::FormulaUnknown,
+            Refusal::QueueUnknown => Rejection::QueueUnknown,
+            Refusal::ReceiptsStale(stale) => Rejection::ReceiptsStale(stale),
+            Refusal::DiskFull => Rejection::DiskFull,
+        })
+    }
+
+    async fn item(&self, raw: ItemRaw) -> Result<ItemReply, Rejection> {
+        Ok(match raw {
+            ItemRaw::Accepted(stored) => {
+                self.shared.metrics.accepted.inc();
+                ItemReply::Accepted(Accepted { stored, answer: Answer::First })
+            }
+            ItemRaw::Replayed(lsn) => {
+                let stored = self.bodies.formula(lsn).await?;
+                ItemReply::Accepted(Accepted { stored, answer: Answer::Replayed })
+            }
+            ItemRaw::Duplicate(lsn) => {
+                self.shared.metrics.duplicates.inc();
+                ItemReply::Duplicate(self.bodies.formula(lsn).await?)
+            }
+            ItemRaw::KeyReused => ItemReply::KeyReused,
+            ItemRaw::Invalid(problem) => ItemReply::Invalid(problem),
+        })
+    }
+
+    /// The answer that the record at `lsn` holds.
+    async fn replayed_batch(&self, lsn: Lsn) -> Result<BatchReply, Rejection> {
+        let record = self.bodies.record(lsn).await?;
+        let Fact::BatchAnswered { outcomes, preceding, request_id, .. } = record.fact else {
+            // The key was spent on a single formula by a request of the same bytes and route,
+            // which the index cannot confuse with a batch.
+            return Err(Rejection::Damaged(lsn));
+        };
+        let first = Lsn(lsn.0 - u64::from(preceding));
+        let mut items = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            items.push(match outcome {
+                ItemOutcome::Accepted(place) => {
+                    let stored = self.bodies.formula(decide::in_group(first, place)).await?;
+                    ItemReply::Accepted(Accepted { stored, answer: Answer::Replayed })
+                }
+                ItemOutcome::Repeats(place) => {
+                    let lsn = decide::in_group(first, place);
+                    ItemReply::Duplicate(self.bodies.formula(lsn).await?)
+                }
+                ItemOutcome::Duplicate(lsn) => {
+                    ItemReply::Duplicate(self.bodies.formula(lsn).await?)
+                }
+                ItemOutcome::Invalid(problem) => ItemReply::Invalid(problem),
+            });
+        }
+        Ok(BatchReply { items, answer: Answer::Replayed, request_id })
+    }
+
+    /// The state, and the present moment.
+    fn look(&self) -> (RwLockReadGuard<'_, State>, Moment) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let now = self.timeline.now(state.at(), self.clock.as_ref());
+        (state, now)
+    }
+}
+
+impl From<Poisoned> for Rejection {
+    fn from(_: Poisoned) -> Rejection {
+        Rejection::OutcomeUnknown
+    }
+}

@@ -1,0 +1,225 @@
+//! The thread that owns the core: it drains, decides, appends, applies, syncs, releases.
+//!
+//! One sync serves every command that arrived while the last one ran (group commit), so the
+//! busier the server is, the less a sync costs each client. A failed sync ends everything: the
+//! replies of the batch are dropped, which their waiters read as "outcome unknown", and the
+//! process exits. It is never tried again, since after a failure the disk may hold anything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::engine::core::{Arrivals, Core, Decided};
+use crate::engine::decide::Command;
+use crate::engine::pending::{Durable, Pending};
+use crate::engine::postbox::Postbox;
+use crate::ids::{Lsn, QueueName};
+use crate::limits::{
+    BATCH_COMMANDS_MAX, BATCH_LOG_BYTES_MAX, CONNECTIONS_MAX, IDLE_MARK_MS, SPARE_RETRY_MS,
+};
+use crate::log;
+use crate::metrics::Metrics;
+use crate::time::Stopwatch;
+
+/// A command on its way to the writer, and where its reply goes.
+pub(super) struct Envelope {
+    pub(super) command: Command,
+    pub(super) reply: oneshot::Sender<Decided>,
+}
+
+/// What writer and handles share besides the state.
+pub(super) struct Shared {
+    pub(super) durable: Durable,
+    /// Whether the log has room for more formulas.
+    pub(super) has_room: AtomicBool,
+    /// How replies get to those who wait.
+    pub(super) postbox: Arc<Postbox>,
+    /// Long polls, woken one per message that arrives.
+    pub(super) waiters: BTreeMap<QueueName, Arc<Notify>>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Configured attempts, for answers about queues.
+    pub(super) attempts_max: u32,
+    /// Commands on their way to the writer or in its hands.
+    waiting: AtomicUsize,
+}
+
+impl Shared {
+    pub(super) fn new(core: &mut Core, metrics: Arc<Metrics>) -> Shared {
+        let durable = Durable::default();
+        durable.advance(core.log().durable().lsn);
+        Shared {
+            durable,
+            postbox: Arc::default(),
+            has_room: AtomicBool::new(core.has_room()),
+            waiters: core.arrivals().keys().map(|name| (name.clone(), Arc::default())).collect(),
+            metrics,
+            attempts_max: core.policy().attempts_max,
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many commands wait for the writer.
+    pub(super) fn waiting_commands(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more, until what it gives is dropped.
+    pub(super) fn count_waiting(&self) -> Counted<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Counted(&self.waiting)
+    }
+}
+
+/// One command that is counted as waiting.
+pub(super) struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A reply that waits for the sync.
+type Waiting = (Pending<Decided>, oneshot::Sender<Decided>);
+
+pub(super) struct Writer {
+    core: Core,
+    inbox: Receiver<Envelope>,
+    shared: Arc<Shared>,
+    waiting: Vec<Waiting>,
+    commits: u64,
+}
+
+/// Commits between two looks at what a gauge shows: under load nothing is ever idle.
+const MEASURE_EVERY: u64 = 64;
+
+impl Writer {
+    pub(super) fn new(core: Core, inbox: Receiver<Envelope>, shared: Arc<Shared>) -> Writer {
+        let waiting = Vec::with_capacity(BATCH_COMMANDS_MAX);
+        Writer { core, inbox, shared, waiting, commits: 0 }
+    }
+
+    /// Runs until the last handle is gone, then closes the log; or until the log fails.
+    pub(super) fn run(mut self) -> Result<(), log::Error> {
+        let ended = self.serve();
+        let result = ended.and_then(|()| self.core.close());
+        if result.is_err() {
+            self.shared.durable.poison();
+        }
+        result
+    }
+
+    fn serve(&mut self) -> Result<(), log::Error> {
+        while let Some(first) = self.next()? {
+            self.gather(first)?;
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// The next envelope. When none comes for a while the log is marked first.
+    fn next(&mut self) -> Result<Option<Envelope>, log::Error> {
+        match self.inbox.recv_timeout(Duration::from_millis(IDLE_MARK_MS)) {
+            Ok(envelope) => return Ok(Some(envelope)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let durable = self.core.mark()?;
+        self.shared.durable.advance(durable);
+        self.note_room();
+        self.measure();
+        if self.core.has_room() {
+            return Ok(self.inbox.recv().ok());
+        }
+        // Intake is refused at the door, so nobody may come to wake us when space is back.
+        self.next_while_full()
+    }
+
+    fn next_while_full(&mut self) -> Result<Option<Envelope>, log::Error> {
+        loop {
+            match self.inbox.recv_timeout(Duration::from_millis(SPARE_RETRY_MS)) {
+                Err(RecvTimeoutError::Timeout) => self.note_room(),
+                received => return Ok(received.ok()),
+            }
+        }
+    }
+
+    /// Gauges that need not be exact to the record.
+    fn measure(&self) {
+        let Metrics { log_bytes, .. } = self.shared.metrics.as_ref();
+        log_bytes.set(i64::try_from(self.core.log().bytes_on_disk()).unwrap_or(i64::MAX));
+    }
+
+    fn note_room(&self) {
+        let has_room = self.core.has_room();
+        if self.shared.has_room.swap(has_room, Ordering::Relaxed) != has_room {
+            if has_room {
+                tracing::info!("the disk has room again: intake goes on");
+            } else {
+                tracing::warn!("the disk is full: new formulas are refused, the rest goes on");
+            }
+        }
+    }
+
+    /// Carries out `first` and what else has arrived, as far as one batch goes.
+    fn gather(&mut self, first: Envelope) -> Result<(), log::Error> {
+        let mut next = Some(first);
+        while let Some(Envelope { command, reply }) = next {
+            self.waiting.push((self.core.execute(command)?, reply));
+            let is_full = self.waiting.len() >= BATCH_COMMANDS_MAX
+                || self.core.log().buffered_bytes() >= BATCH_LOG_BYTES_MAX;
+            next = if is_full { None } else { self.inbox.try_recv().ok() };
+        }
+        Ok(())
+    }
+
+    /// Syncs, then lets the replies go: in this order, always.
+    fn commit(&mut self) -> Result<(), log::Error> {
+        let before = self.shared.durable.lsn().unwrap_or(Lsn::ZERO);
+        let watch = Stopwatch::start();
+        let durable = self.core.sync()?;
+        if durable > before {
+            self.shared.metrics.sync_seconds.observe(watch.seconds());
+            #[allow(clippy::cast_precision_loss, reason = "a batch is far below 2^52 records")]
+            self.shared.metrics.commit_records.observe((durable.0 - before.0) as f64);
+        }
+        self.shared.durable.advance(durable);
+        self.note_room();
+        self.shared.postbox.post(self.waiting.drain(..).map(|(pending, reply)| {
+            (self.core.release(pending).expect("the sync covered the batch"), reply)
+        }));
+        wake_consumers(&self.shared.waiters, self.core.arrivals());
+        self.commits += 1;
+        if self.commits.is_multiple_of(MEASURE_EVERY) {
+            self.measure();
+        }
+        Ok(())
+    }
+}
+
+/// Wakes one long poll for each message that became ready.
+fn wake_consumers(waiters: &BTreeMap<QueueName, Arc<Notify>>, arrivals: &mut Arrivals) {
+    for (queue, count) in arrivals.iter_mut().filter(|(_, count)| **count > 0) {
+        if let Some(waiters) = waiters.get(queue) {
+            // More waiters than connections there cannot be.
+            (0..(*count).min(CONNECTIONS_MAX)).for_each(|_| waiters.notify_one());
+        }
+        *count = 0;
+    }
+}
+
+/// Ends the process when the writer panics: its state may be half changed, so nobody may be
+/// served from it, and replay is the cure.
+pub(super) struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What all records up to an LSN add up to.
+//!
+//! [`State::apply`] is the only thing that changes a state, live and in replay. It cannot fail
+//! and looks at nothing but the record: no clock, no random number, no configuration. A record
+//! that contradicts the state means a bug of ours; it stops the process, and replay is the cure.
+
+mod digest;
+pub mod formulas;
+pub mod idempotency;
+mod loss;
+pub mod outlook;
+pub mod queues;
+
+use std::collections::BTreeMap;
+
+use self::formulas::Formulas;
+use self::idempotency::SpentKeys;
+use self::queues::{GivenBack, Queue, Terms};
+use crate::ids::{Epoch, Lsn, MessageId, QueueName};
+use crate::record::{AcceptedFormula, Fact, Record, Selection, Touched};
+use crate::time::Moment;
+
+/// Queues that every store has: one for outside consumers, three for the built-in workers.
+pub const BUILT_IN_QUEUES: [&str; 4] = [QueueName::FORMULAS, "seals", "releases", "hooks"];
+
+/// Everything that the records so far amount to, bodies left on disk.
+#[derive(Clone, Debug)]
+pub struct State {
+    lsn: Lsn,
+    at: Moment,
+    epoch: Epoch,
+    records_since_hash: u64,
+    /// Records were lost, and those before this reign may build on them: see [`loss`].
+    bereft_until: Option<Epoch>,
+    formulas: Formulas,
+    keys: SpentKeys,
+    queues: BTreeMap<QueueName, Queue>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let name = |name: &str| name.parse().expect("built-in names are well formed");
+        State {
+            lsn: Lsn::ZERO,
+            at: Moment::default(),
+            epoch: Epoch::default(),
+            records_since_hash: 0,
+            bereft_until: None,
+            formulas: Formulas::default(),
+            keys: SpentKeys::default(),
+            queues: BUILT_IN_QUEUES.map(|q| (name(q), Queue::default())).into_iter().collect(),
+        }
+    }
+}
+
+impl State {
+    /// Changes the state by one record.
+    ///
+    /// # Panics
+    /// If the record contradicts the state: it was decided on another one.
+    pub fn apply(&mut self, lsn: Lsn, record: &Record) {
+        assert!(lsn > self.lsn, "record {lsn} comes after record {}", self.lsn);
+        assert!(record.at >= self.at, "time does not go back at record {lsn}");
+        self.advance(record.at);
+        self.lsn = lsn;
+        self.records_since_hash += 1;
+        if self.is_bereft() {
+            if let Some(fact) = self.reconcile(&record.fact) {
+                self.apply_fact(lsn, record.at, &fact);
+            }
+        } else {
+            self.apply_fact(lsn, record.at, &record.fact);
+        }
+    }
+
+    fn apply_fact(&mut self, lsn: Lsn, at: Moment, fact: &Fact) {
+        match fact {
+            Fact::Opened { epoch } => {
+                assert!(*epoch > self.epoch, "each reign has a higher number");
+                self.epoch = *epoch;
+                self.bereft_until.take_if(|known_from| *epoch >= *known_from);
+            }
+            // The promise of the whole program: what is stored, what is remembered for a
+            // repeated request and what is queued are one record, so they cannot disagree.
+            Fact::FormulaAccepted(accepted) => {
+                let AcceptedFormula { fingerprint, key, .. } = accepted;
+                self.formulas.accept(lsn, *fingerprint);
+                key.iter().for_each(|key| self.keys.spend(lsn, key));
+                self.queue_mut(QueueName::FORMULAS).put(MessageId(lsn));
+            }
+            Fact::FormulaWithdrawn { formula, fingerprint } => {
+                self.formulas.withdraw(*formula, fingerprint);
+                let queue = self.queue_mut(QueueName::FORMULAS);
+                queue.cancel(MessageId(*formula));
+                queue.put(MessageId(lsn));
+            }
+            Fact::BatchAnswered { key, .. } => self.keys.spend(lsn, key),
+            Fact::Leased { queue, messages, lease_ms, attempts_max, token } => {
+                let terms = Terms { attempts_max: *attempts_max, token: *token };
+                let (epoch, deadline) = (self.epoch, at.uptime.plus_ms(*lease_ms));
+                self.settle(lsn, queue, messages, |q, id| q.lease(id, epoch, deadline, terms));
+            }
+            Fact::Acked { queue, messages } => {
+                self.settle(lsn, queue, messages, Queue::ack);
+            }
+            Fact::Nacked { queue, messages, delay_ms, reason } => {
+                let back = GivenBack { delay_ms: *delay_ms, reason };
+                self.settle(lsn, queue, messages, |q, id| q.nack(id, at, &back));
+            }
+            Fact::Extended { queue, messages, lease_ms } => {
+                let deadline = at.uptime.plus_ms(*lease_ms);
+                let queue = self.queue_mut(queue.as_str());
+                messages.iter().for_each(|&id| queue.extend(id, deadline));
+            }
+            Fact::Redriven { queue, which } => {
+                self.each_dead_letter(queue, which, Queue::redrive);
+            }
+            Fact::Purged { queue, which } => self.each_dead_letter(queue, which, Queue::purge),
+            Fact::StateHash { .. } => self.records_since_hash = 0,
+        }
+    }
+
+    /// The last applied record.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// The moment of the last applied record.
+    #[must_use]
+    pub fn at(&self) -> Moment {
+        self.at
+    }
+
+    /// The present reign.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Records since the last `StateHash` or the beginning.
+    #[must_use]
+    pub fn records_since_hash(&self) -> u64 {
+        self.records_since_hash
+    }
+
+    /// The stored formulas.
+    #[must_use]
+    pub fn formulas(&self) -> &Formulas {
+        &self.formulas
+    }
+
+    /// The spent idempotency keys.
+    #[must_use]
+    pub fn keys(&self) -> &SpentKeys {
+        &self.keys
+    }
+
+    /// The queue of this name.
+    #[must_use]
+    pub fn queue(&self, name: &str) -> Option<&Queue> {
+        self.queues.get(name)
+    }
+
+    /// All queues, by name.
+    pub fn queues(&self) -> impl Iterator<Item = (&QueueName, &Queue)> {
+        self.queues.iter()
+    }
+
+    /// A number that two states share if, mistakes aside, only if they are equal. Costs the same
+    /// however large the state is.
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        let Moment { wall, uptime } = self.at;
+        let clock = [self.lsn.0, wall.0, uptime.0, u64::from(self.epoch.0)];
+        let mut sum = digest::Digest::default();
+        sum.add(digest::entry(digest::Tag::Clock, &clock));
+        sum.add(self.formulas.digest());
+        sum.add(self.keys.digest());
+        for (place, queue) in (0u64..).zip(self.queues.values()) {
+            let [high, low] = halves(queue.digest());
+            sum.add(digest::entry(digest::Tag::Queue, &[place, high, low]));
+        }
+        sum.value()
+    }
+
+    /// Walks through everything and stops the process at the first broken invariant. For tests
+    /// and `sillage check`; takes time in proportion to the state.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub fn check_invariants(&self) {
+        self.formulas.check_invariants();
+        self.keys.check_invariants();
+        self.queues.values().for_each(Queue::check_invariants);
+    }
+
+    fn advance(&mut self, now: Moment) {
+        self.at = now;
+        self.keys.advance(now.uptime);
+        self.queues.values_mut().for_each(|queue| queue.advance(now));
+    }
+
+    fn settle(
+        &mut self,
+        lsn: Lsn,
+        queue: &QueueName,
+        messages: &[Touched],
+        mut act: impl FnMut(&mut Queue, MessageId),
+    ) {
+        let name = queue.as_str();
+        let queue = self.queues.get_mut(name).expect("a record names a queue that exists");
+        for touched in messages {
+            act(queue, touched.message);
+            if name == QueueName::FORMULAS {
+                self.formulas.touch(touched.message.0, lsn);
+            }
+        }
+    }
+
+    fn each_dead_letter(
+        &mut self,
+        queue: &QueueName,
+        which: &Selection,
+        act: impl Fn(&mut Queue, MessageId),
+    ) {
+        let now = self.at.uptime;
+        let queue = self.queue_mut(queue.as_str());
+        match which {
+            Selection::All => queue.dead_letters(now).into_iter().for_each(|id| act(queue, id)),
+            Selection::Ids(ids) => ids.iter().for_each(|&id| act(queue, id)),
+        }
+    }
+
+    fn queue_mut(&mut self, name: &str) -> &mut Queue {
+        self.queues.get_mut(name).expect("a record names a queue that exists")
+    }
+}
+
+/// High and low half of a digest.
+#[allow(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+fn halves(digest: u128) -> [u64; 2] {
+    [(digest >> 64) as u64, digest as u64]
+}
