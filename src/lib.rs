@@ -45,10 +45,12 @@
 //! | [`log`] | frames, segments, recovery, the door to the disk |
 //! | [`state`] | what the records add up to |
 //! | [`engine`] | decisions, the writer, questions |
+//! | [`http`] | the server: one route table, bounds, drain |
 //! | `config`, `metrics` | settings with their origin; what is measured |
 
 pub mod engine;
 pub mod formula;
+pub mod http;
 pub mod ids;
 pub mod limits;
 pub mod log;

@@ -1,0 +1,240 @@
+//! The table of routes, and all that follows from it: router, `Allow`, labels, scopes.
+
+mod table;
+
+use std::borrow::Cow;
+
+use hyper::Method;
+use hyper::header::HeaderValue;
+
+pub use table::ROUTES;
+
+use crate::engine::Work;
+use crate::http::auth::Scope;
+use crate::http::problem::Problem;
+use crate::http::request::Request;
+use crate::http::response::Response;
+use crate::http::{Context, formulas, operating, queues};
+
+/// One call of the API.
+#[derive(Debug)]
+pub struct Route {
+    /// The method. `HEAD` is served wherever `GET` is.
+    pub method: Method,
+    /// The path; a segment `{name}` stands for any one segment.
+    pub path: &'static str,
+    /// The scope that a token needs; `None`: open to all.
+    pub scope: Option<Scope>,
+    /// Its name in metrics, events and the API's description.
+    pub label: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// The body it takes.
+    pub body: BodyKind,
+    /// The query parameters it takes.
+    pub query: &'static [&'static str],
+    /// What it answers with when all is well.
+    pub produces: Produces,
+    /// The work it makes for the engine, by which it is refused before its body is read.
+    pub work: Option<Work>,
+    /// What runs.
+    pub endpoint: Endpoint,
+}
+
+/// What body a route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// None; one that is sent nevertheless is ignored.
+    None,
+    /// JSON of at most so many bytes; may be left out.
+    OptionalJson(usize),
+    /// JSON of at most so many bytes.
+    Json(usize),
+    /// JSON of at most so many bytes, or an NDJSON stream without an end.
+    JsonOrNdjson(usize),
+}
+
+/// What media type a success has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Produces {
+    /// `application/json`.
+    Json,
+    /// `application/json`, or `application/x-ndjson` if the body was.
+    JsonOrNdjson,
+    /// `text/plain`.
+    Text,
+    /// `text/html`.
+    Html,
+}
+
+/// What runs for a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is documented by its route's summary")]
+pub enum Endpoint {
+    FormulasSubmit,
+    FormulasCheck,
+    FormulasList,
+    FormulaGet,
+    FormulaTrail,
+    FormulaWithdraw,
+    QueuesList,
+    QueueStatus,
+    QueueLease,
+    QueueAck,
+    QueueNack,
+    QueueExtend,
+    QueueMessages,
+    QueueRedrive,
+    QueuePurge,
+    Index,
+    Livez,
+    Readyz,
+    Version,
+    Metrics,
+    Problems,
+    Problem,
+}
+
+impl Endpoint {
+    /// Runs the handler.
+    ///
+    /// A future is as large as the largest that it may await, and is moved several times before
+    /// it runs. So all but those of the two hottest calls are boxed.
+    ///
+    /// # Errors
+    /// The problem to answer with.
+    pub(crate) async fn call(
+        self,
+        context: &Context,
+        request: Request,
+    ) -> Result<Response, Problem> {
+        match self {
+            Endpoint::FormulasSubmit => formulas::submit(context, request).await,
+            Endpoint::FormulasCheck => Box::pin(formulas::check(context, request)).await,
+            Endpoint::FormulasList => Box::pin(formulas::list(context, request)).await,
+            Endpoint::FormulaGet => formulas::get(context, request).await,
+            Endpoint::FormulaTrail => Box::pin(formulas::trail(context, request)).await,
+            Endpoint::FormulaWithdraw => Box::pin(formulas::withdraw(context, request)).await,
+            Endpoint::QueuesList => Box::pin(queues::list(context, request)).await,
+            Endpoint::QueueStatus => Box::pin(queues::status(context, request)).await,
+            Endpoint::QueueLease => Box::pin(queues::lease(context, request)).await,
+            Endpoint::QueueAck => Box::pin(queues::ack(context, request)).await,
+            Endpoint::QueueNack => Box::pin(queues::nack(context, request)).await,
+            Endpoint::QueueExtend => Box::pin(queues::extend(context, request)).await,
+            Endpoint::QueueMessages => Box::pin(queues::messages(context, request)).await,
+            Endpoint::QueueRedrive => Box::pin(queues::redrive(context, request)).await,
+            Endpoint::QueuePurge => Box::pin(queues::purge(context, request)).await,
+            Endpoint::Index => Box::pin(operating::index(context, request)).await,
+            Endpoint::Livez => Box::pin(operating::livez(context, request)).await,
+            Endpoint::Readyz => Box::pin(operating::readyz(context, request)).await,
+            Endpoint::Version => Box::pin(operating::version(context, request)).await,
+            Endpoint::Metrics => Box::pin(operating::metrics(context, request)).await,
+            Endpoint::Problems => Box::pin(operating::problems(context, request)).await,
+            Endpoint::Problem => Box::pin(operating::problem(context, request)).await,
+        }
+    }
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(crate) enum Destination {
+    /// To the route of this index, with the decoded variable segment of the path.
+    Route(usize, Box<str>),
+    /// To nobody: the path has no such method. `Allow` says which it has.
+    MethodUnknown(HeaderValue),
+    /// To nobody: it asks for the path's methods. `Allow` says which.
+    Options(HeaderValue),
+    /// To nobody: no such path.
+    PathUnknown,
+}
+
+/// Looks up a request in the table.
+pub(crate) fn find(method: &Method, path: &str) -> Destination {
+    let wanted = if method == Method::HEAD { &Method::GET } else { method };
+    for (index, route) in ROUTES.iter().enumerate() {
+        // Methods first: they are told apart faster.
+        if route.method == *wanted
+            && let Some(segment) = matches(route.path, path)
+            && (segment.is_empty() || !is_literal(path))
+        {
+            let parameter = decode(segment);
+            return parameter.map_or(Destination::PathUnknown, |p| Destination::Route(index, p));
+        }
+    }
+    find_none(method, path)
+}
+
+/// Whether a route without a variable has this path. It goes first: `/formulas/check` is a call
+/// of its own, not the formula named `check`.
+fn is_literal(path: &str) -> bool {
+    // A path may hold braces and look like a pattern: that is an id as any other.
+    ROUTES.iter().any(|route| route.path == path && !path.contains('{'))
+}
+
+/// Where a request goes that no route takes.
+fn find_none(method: &Method, path: &str) -> Destination {
+    let is_options = method == Method::OPTIONS;
+    let path_exists = ROUTES.iter().any(|route| matches(route.path, path).is_some());
+    match path_exists {
+        false if is_options && path == "*" => Destination::Options(allow(|_| true)),
+        false => Destination::PathUnknown,
+        true if is_options => Destination::Options(allow_of(path)),
+        true => Destination::MethodUnknown(allow_of(path)),
+    }
+}
+
+/// The variable segment if `path` fits `pattern`; empty if the pattern has none.
+///
+/// Compares from the front, so that most patterns are told apart by a few bytes.
+fn matches<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
+    let (pattern, bytes) = (pattern.as_bytes(), path.as_bytes());
+    let is_same = |(wanted, found): &(&u8, &u8)| wanted == found && **wanted != b'{';
+    let same = pattern.iter().zip(bytes).take_while(is_same).count();
+    if same == pattern.len() && same == bytes.len() {
+        return Some("");
+    }
+    if pattern.get(same) != Some(&b'{') {
+        return None;
+    }
+    let rest = &path[same..];
+    let (segment, after) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let after_variable = pattern[same..].iter().position(|b| *b == b'}').map_or(0, |at| at + 1);
+    let is_match = !segment.is_empty() && pattern[same + after_variable..] == *after.as_bytes();
+    is_match.then_some(segment)
+}
+
+/// The segment's text; `None` when it is not UTF-8 and so names nothing.
+fn decode(segment: &str) -> Option<Box<str>> {
+    match percent_encoding::percent_decode_str(segment).decode_utf8().ok()? {
+        Cow::Borrowed(text) => Some(text.into()),
+        Cow::Owned(text) => Some(text.into()),
+    }
+}
+
+fn allow_of(path: &str) -> HeaderValue {
+    match is_literal(path) {
+        true => allow(|route| route.path == path),
+        false => allow(|route| matches(route.path, path).is_some()),
+    }
+}
+
+/// The methods of the routes for which `wanted` holds, with those that follow from them.
+fn allow(wanted: impl Fn(&Route) -> bool) -> HeaderValue {
+    let mut methods: Vec<&str> = Vec::new();
+    for route in ROUTES.iter().filter(|route| wanted(route)) {
+        let served: &[&str] = match &route.method {
+            method if method == Method::GET => &["GET", "HEAD"],
+            method => &[method.as_str()],
+        };
+        for name in served {
+            if !methods.contains(name) {
+                methods.push(name);
+            }
+        }
+    }
+    methods.push("OPTIONS");
+    HeaderValue::from_str(&methods.join(", ")).expect("methods are tokens")
+}
+
+#[cfg(test)]
+mod tests;
