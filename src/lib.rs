@@ -46,8 +46,11 @@
 //! | [`state`] | what the records add up to |
 //! | [`engine`] | decisions, the writer, questions |
 //! | [`http`] | the server: one route table, bounds, drain |
-//! | `config`, `metrics` | settings with their origin; what is measured |
+//! | [`config`], [`metrics`] | settings with their origin; what is measured |
+//! | [`cli`] | the commands |
 
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod formula;
 pub mod http;

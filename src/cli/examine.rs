@@ -1,0 +1,284 @@
+//! Looking at a store that nobody serves, and repairing it.
+
+use std::ops::{ControlFlow, RangeInclusive};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::cli::store_fault::StoreFault;
+use crate::cli::store_files::StoreLock;
+use crate::engine::open::replay;
+use crate::ids::{Epoch, Lsn};
+use crate::log::inspect::{self, Inspection, Presence};
+use crate::log::{
+    self, Disk, Entry, Fault, Kind, OsDisk, Place, Preparer, RepairError, TailPolicy,
+};
+use crate::state::State;
+
+/// What an operator accepts in a repair.
+#[derive(Clone, Debug)]
+pub(crate) enum Acceptance {
+    /// The loss of these records.
+    Loss(RangeInclusive<Lsn>),
+    /// That what follows the last whole frame is cut off.
+    Tail,
+}
+
+/// One segment, as `inspect stat` shows it.
+#[derive(Debug)]
+pub(crate) struct SegmentStat {
+    pub(crate) file: String,
+    pub(crate) first: Lsn,
+    /// The last whole record; `None` if there is none.
+    pub(crate) last: Option<Lsn>,
+    pub(crate) bytes: u64,
+    pub(crate) is_sealed: bool,
+}
+
+/// A store, as `inspect stat` shows it.
+#[derive(Debug)]
+pub(crate) struct Stat {
+    /// The store's uuid, 32 hex digits.
+    pub(crate) uuid: String,
+    pub(crate) epoch: Epoch,
+    /// Highest LSN known to have been durable.
+    pub(crate) durable: Lsn,
+    /// Whether the store was closed by an orderly end.
+    pub(crate) is_closed: bool,
+    pub(crate) segments: Vec<SegmentStat>,
+}
+
+/// One frame, as `inspect dump` shows it.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) lsn: Lsn,
+    pub(crate) epoch: Epoch,
+    pub(crate) kind: Kind,
+    /// First LSN of its segment, after which the file is named.
+    pub(crate) segment: Lsn,
+    pub(crate) offset: u64,
+    /// First eight bytes of its chain, 16 hex digits: with the LSN, a receipt.
+    pub(crate) chain: String,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// What the log says of a receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The record is there, and so is everything before it.
+    Present,
+    /// The log ends before it.
+    Lost,
+    /// The log has another history.
+    ChainDiffers,
+}
+
+/// What `check` found in a sound store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckSummary {
+    pub(crate) segments: u64,
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+    pub(crate) formulas: u64,
+    pub(crate) messages: u64,
+    pub(crate) lsn: Lsn,
+}
+
+/// What a repair did.
+#[derive(Debug)]
+pub(crate) struct RepairSummary {
+    /// The records given up; none if the store needed no repair.
+    pub(crate) lost: Vec<RangeInclusive<Lsn>>,
+    /// Copies of what was there before, relative to the store's directory.
+    pub(crate) quarantined: Vec<Box<str>>,
+}
+
+/// Verifies every frame, replays and checks the invariants; changes nothing.
+pub(crate) fn check(directory: &Path) -> Result<CheckSummary, StoreFault> {
+    let disk = disk(directory)?;
+    let _lock = StoreLock::take_to_read(directory)?;
+    let inspection = inspected(directory, &disk)?;
+    if let Some(damage) = inspection.damage.first() {
+        return Err(StoreFault::Damaged(Box::new(damage.clone().into())));
+    }
+    let (state, frames) = replayed(directory, &disk)?;
+    state.check_invariants();
+    let queues = state.queues().map(|(_, queue)| queue.counts(state.at().uptime));
+    let messages = queues.map(|c| c.ready + c.leased + c.delayed + c.dead).sum::<usize>();
+    Ok(CheckSummary {
+        segments: inspection.segments.len() as u64,
+        frames,
+        bytes: inspection.segments.iter().map(|segment| segment.frames_end).sum(),
+        formulas: state.formulas().len() as u64,
+        messages: messages as u64,
+        lsn: inspection.last,
+    })
+}
+
+/// The state that the log amounts to, and how many frames it has.
+fn replayed(directory: &Path, disk: &OsDisk) -> Result<(State, u64), StoreFault> {
+    let (mut state, mut count, mut failed) = (State::default(), 0, None);
+    let mut group: Vec<(Lsn, Epoch, Kind, Vec<u8>)> = Vec::new();
+    let visit = |frame: inspect::Frame<'_>| {
+        count += 1;
+        if !frame.kind.is_delivered() {
+            return ControlFlow::Continue(());
+        }
+        group.push((frame.lsn, frame.epoch, frame.kind, frame.payload.to_vec()));
+        // A group counts as a whole: at the end of the log it may be cut short.
+        if matches!(frame.place, Place::First | Place::Middle) {
+            return ControlFlow::Continue(());
+        }
+        for (lsn, epoch, kind, payload) in group.drain(..) {
+            let entry = Entry { lsn, epoch, kind, place: Place::Alone, payload: &payload };
+            if let Err(error) = replay(&mut state, &entry) {
+                failed = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    };
+    inspect::frames(disk, visit).map_err(|error| StoreFault::of_refusal(directory, error))?;
+    match failed {
+        Some(error) => Err(StoreFault::of_open(directory, error)),
+        None => Ok((state, count)),
+    }
+}
+
+/// Reads what the store says of itself; works while it is damaged, or served.
+pub(crate) fn stat(directory: &Path) -> Result<Stat, StoreFault> {
+    let found = inspected(directory, &disk(directory)?)?;
+    let segments = found.segments.iter().map(|segment| SegmentStat {
+        file: segment.file.to_string(),
+        first: segment.first,
+        last: Some(segment.last).filter(|&last| last >= segment.first),
+        bytes: segment.bytes,
+        is_sealed: segment.is_sealed,
+    });
+    Ok(Stat {
+        uuid: found.store.to_string(),
+        epoch: found.current.epoch,
+        durable: found.durable,
+        is_closed: found.current.clean != Lsn::ZERO && found.current.clean == found.last,
+        segments: segments.collect(),
+    })
+}
+
+/// Calls `visit` for each whole frame with an LSN in the range, until it fails.
+pub(crate) fn frames<E>(
+    directory: &Path,
+    lsns: RangeInclusive<Lsn>,
+    mut visit: impl FnMut(Frame) -> Result<(), E>,
+) -> Result<Result<(), E>, StoreFault> {
+    let mut visited = Ok(());
+    let each = |frame: inspect::Frame<'_>| {
+        if frame.lsn > *lsns.end() {
+            return ControlFlow::Break(());
+        }
+        if frame.lsn >= *lsns.start() {
+            visited = visit(Frame::from(frame));
+        }
+        if visited.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let read = inspect::frames(&disk(directory)?, each);
+    read.map_err(|error| StoreFault::of_refusal(directory, error))?;
+    Ok(visited)
+}
+
+impl From<inspect::Frame<'_>> for Frame {
+    fn from(frame: inspect::Frame<'_>) -> Frame {
+        let mut chain = frame.chain.to_string();
+        chain.truncate(16);
+        Frame {
+            lsn: frame.lsn,
+            epoch: frame.epoch,
+            kind: frame.kind,
+            segment: frame.segment,
+            offset: frame.offset,
+            chain,
+            payload: frame.payload.to_vec(),
+        }
+    }
+}
+
+/// Looks for the record of a receipt.
+pub(crate) fn verify_receipt(
+    directory: &Path,
+    lsn: Lsn,
+    chain: u64,
+) -> Result<Verdict, StoreFault> {
+    let presence = inspect::verify_receipt(&disk(directory)?, lsn, chain.to_be_bytes());
+    let presence = presence.map_err(|error| StoreFault::of_refusal(directory, error))?;
+    Ok(match presence {
+        Presence::Present => Verdict::Present,
+        Presence::Lost => Verdict::Lost,
+        Presence::Differs => Verdict::ChainDiffers,
+    })
+}
+
+/// Makes the store open again without what is accepted to be lost.
+pub(crate) fn repair(
+    directory: &Path,
+    acceptance: Acceptance,
+) -> Result<RepairSummary, StoreFault> {
+    let disk: Arc<dyn Disk> = Arc::new(disk(directory)?);
+    match acceptance {
+        Acceptance::Loss(lsns) => give_up(directory, &disk, lsns),
+        Acceptance::Tail => cut_tail(directory, disk),
+    }
+}
+
+fn give_up(
+    directory: &Path,
+    disk: &Arc<dyn Disk>,
+    lsns: RangeInclusive<Lsn>,
+) -> Result<RepairSummary, StoreFault> {
+    let report = log::repair(disk, Some(lsns)).map_err(|error| match error {
+        RepairError::Refused(refusal) => StoreFault::of_refusal(directory, refusal),
+        RepairError::NotAccepted { lost } => {
+            let first = lost.first().map_or(Lsn::ZERO, |lsns| *lsns.start());
+            let last = lost.last().map_or(Lsn::ZERO, |lsns| *lsns.end());
+            StoreFault::RangeTooSmall(first..=last)
+        }
+        RepairError::Ambiguous(damage) => StoreFault::Damaged(Box::new((*damage).into())),
+    })?;
+    Ok(RepairSummary { lost: report.lost, quarantined: report.quarantined })
+}
+
+/// Opens the store once with its undecidable end set aside, and closes it again.
+fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, StoreFault> {
+    use crate::engine::core::Setting;
+    use crate::engine::decide::Policy;
+    use crate::time::SystemClock;
+
+    let inspection =
+        inspect::inspect(&*disk).map_err(|error| StoreFault::of_refusal(directory, error))?;
+    let other = inspection.damage.iter().find(|damage| damage.fault != Fault::Undecidable);
+    if let Some(damage) = other {
+        return Err(StoreFault::Damaged(Box::new(damage.clone().into())));
+    }
+    let options = log::Options {
+        tail: TailPolicy::Accept,
+        preparer: Preparer::Inline,
+        segment_bytes: crate::limits::SEGMENT_BYTES_MIN,
+        ..log::Options::new(inspection.store)
+    };
+    // No command is carried out, so neither policy nor seed plays a part.
+    let policy = Policy { attempts_max: 1, retention_ms: 1 };
+    let setting = Setting { clock: Arc::new(SystemClock::new()), policy, seed: 0 };
+    let (core, report) = crate::engine::open::open(disk, options, setting)
+        .map_err(|error| StoreFault::of_open(directory, error))?;
+    core.close().map_err(|error| StoreFault::of_log(directory, error))?;
+    let quarantined = inspection.damage.iter().map(|damage| damage.file.clone()).collect();
+    Ok(RepairSummary { lost: report.losses, quarantined })
+}
+
+fn disk(directory: &Path) -> Result<OsDisk, StoreFault> {
+    OsDisk::open(directory).map_err(|error| match error.is_not_found() {
+        true => StoreFault::NoStore,
+        false => StoreFault::of_disk(directory, error),
+    })
+}
+
+fn inspected(directory: &Path, disk: &OsDisk) -> Result<Inspection, StoreFault> {
+    inspect::inspect(disk).map_err(|error| StoreFault::of_refusal(directory, error))
+}

@@ -1,0 +1,148 @@
+//! A store that is open and served: recovery, engine and HTTP joined.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::cli::store_fault::StoreFault;
+use crate::engine::core::Setting;
+use crate::engine::decide::Policy;
+use crate::engine::open::open;
+use crate::engine::{Engine, WriterThread};
+use crate::formula::Rules;
+use crate::http::auth::Tokens;
+use crate::http::shutdown::Shutdown;
+use crate::http::{self, Bounds, Context, KeyPolicy, Listener};
+use crate::ids::{Epoch, Lsn};
+use crate::log::{Options, OsDisk, StoreId};
+use crate::metrics::Metrics;
+use crate::time::{Stopwatch, SystemClock};
+
+/// What configuration tells the engine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoreSettings {
+    pub(crate) policy: Policy,
+    pub(crate) segment_bytes: u64,
+    /// Every random number that the service draws grows from it.
+    pub(crate) seed: u64,
+}
+
+/// What configuration tells the HTTP service.
+#[derive(Debug)]
+pub(crate) struct HttpSettings {
+    pub(crate) rules: Rules,
+    pub(crate) key_policy: KeyPolicy,
+    pub(crate) tokens: Option<Tokens>,
+    /// As many as there are descriptors for.
+    pub(crate) connections_max: usize,
+}
+
+/// What recovery found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recovered {
+    /// Formulas stored and not withdrawn.
+    pub(crate) formulas: usize,
+    /// The last durable record.
+    pub(crate) lsn: Lsn,
+    /// The reign that has begun.
+    pub(crate) epoch: Epoch,
+    /// Bytes of a torn tail that were set aside.
+    pub(crate) quarantined_bytes: u64,
+    /// How long recovery took.
+    pub(crate) seconds: f64,
+}
+
+/// An open store.
+pub(crate) struct Store {
+    engine: Engine,
+    writer: WriterThread,
+    metrics: Arc<Metrics>,
+    recovered: Recovered,
+    random: fastrand::Rng,
+}
+
+impl Store {
+    /// Locks, recovers and begins a reign.
+    pub(crate) fn open(directory: &Path, settings: StoreSettings) -> Result<Store, StoreFault> {
+        let watch = Stopwatch::start();
+        let mut random = fastrand::Rng::with_seed(settings.seed);
+        let disk =
+            OsDisk::create(directory).map_err(|error| StoreFault::of_disk(directory, error))?;
+        let store_if_new = StoreId(random.u128(..).to_le_bytes());
+        let options =
+            Options { segment_bytes: settings.segment_bytes, ..Options::new(store_if_new) };
+        let clock = Arc::new(SystemClock::new());
+        let setting =
+            Setting { clock: clock.clone(), policy: settings.policy, seed: random.u64(..) };
+        let (core, report) = open(Arc::new(disk), options, setting)
+            .map_err(|error| StoreFault::of_open(directory, error))?;
+        let metrics = Arc::new(Metrics::new());
+        let started = Engine::start(core, clock, Arc::clone(&metrics));
+        let (engine, writer) = started.map_err(|error| StoreFault::Io {
+            verb: "start the threads that serve",
+            path: directory.to_owned(),
+            error,
+        })?;
+        let recovered = Recovered {
+            formulas: engine.formula_count(),
+            lsn: engine.durable_lsn(),
+            epoch: engine.epoch(),
+            quarantined_bytes: report.quarantined_bytes,
+            seconds: watch.seconds(),
+        };
+        metrics.recovery_seconds.set(recovered.seconds);
+        Ok(Store { engine, writer, metrics, recovered, random })
+    }
+
+    pub(crate) fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// Serves until `shutdown`, then drains.
+    pub(crate) async fn serve(
+        &self,
+        listener: Listener,
+        settings: HttpSettings,
+        shutdown: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let (trigger, signal) = Shutdown::new();
+        let context = Context {
+            engine: self.engine.clone(),
+            rules: settings.rules,
+            key_policy: settings.key_policy,
+            tokens: settings.tokens,
+            metrics: Arc::clone(&self.metrics),
+            shutdown: signal,
+            bounds: Bounds { connections_max: settings.connections_max, ..Bounds::default() },
+            id_seed: self.random.clone().u64(..),
+        };
+        let serving = http::serve(listener, context);
+        let pass_on = async {
+            shutdown.await;
+            trigger.advance();
+            std::future::pending().await
+        };
+        tokio::select! {
+            served = serving => served,
+            never = pass_on => never,
+        }
+    }
+
+    /// Completes when the log has failed.
+    pub(crate) async fn failed(&self) {
+        self.engine.failed().await;
+    }
+
+    /// Closes the log; gives the last durable LSN. All connections must be gone: each may hold
+    /// the engine.
+    pub(crate) fn close(self, directory: &Path) -> Result<Lsn, StoreFault> {
+        let lsn = self.engine.durable_lsn();
+        drop(self.engine);
+        match self.writer.join() {
+            Ok(closed) => closed.map_err(|error| StoreFault::of_log(directory, error))?,
+            // The writer aborts the process rather than to unwind.
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        Ok(lsn)
+    }
+}

@@ -1,0 +1,362 @@
+//! `sillage submit`: formulas from a file to a server, each stored once however often it is sent.
+//!
+//! The input is streamed: read, cut into chunks, sent as NDJSON, answered line by line, forgotten.
+//! Two things keep formulas from doubling. Within a run each chunk has an idempotency key made
+//! from its bytes, its place and a number drawn for the run, so a retry after a lost answer gets
+//! that answer. Across runs the server knows a formula by its make-up, so whoever starts an
+//! interrupted run again is told of duplicates and goes on. The number is what keeps the two
+//! apart: without it a second run would be told that everything is new.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use hyper::StatusCode;
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest as _, Sha256};
+
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::http_client::{Answer, Call, CallError, HttpClient, Server};
+use crate::cli::input::{Formulas, InputError, Layout};
+use crate::cli::retry::{Patience, Problem, is_transient, refusal};
+use crate::cli::system;
+use crate::limits::{CLIENT_CHUNK_BYTES, CLIENT_CHUNK_LINES, CLIENT_FAULTS_SHOWN};
+
+/// Send formulas from a file or standard input to a server
+///
+/// The file holds one JSON object, an array of them, or one per line (NDJSON); it is streamed,
+/// so it may be larger than memory. Nothing is ever stored twice: when a run was interrupted,
+/// run the same command again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sillage submit formulas.jsonl
+  jq -c '.[]' lab.json | sillage submit -
+
+Exit codes: 0 all are stored (new or duplicate), 65 some are invalid, 74 the server could not be
+reached.")]
+pub(crate) struct SubmitArgs {
+    /// The file; - for standard input
+    file: PathBuf,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Submits what the arguments name and prints a summary.
+pub(crate) fn run(arguments: &SubmitArgs, out: &mut impl Write) -> Result<Exit, Failure> {
+    let client = HttpClient::new(&arguments.server)?;
+    let path = &arguments.file;
+    let unreadable = |error| Failure::Input { path: path.clone(), error };
+    let (input, bytes) = open(path).map_err(|error| unreadable(error.into()))?;
+    let mut run = Run {
+        client,
+        random: fastrand::Rng::with_seed(system::fresh_seed()?),
+        nonce: system::fresh_seed()?,
+        chunks: 0,
+        tally: Tally::default(),
+        bar: progress_bar(bytes),
+    };
+    let mut formulas = Formulas::new(input, layout_by_name(path));
+    let end = system::runtime()?.block_on(run.submit_all(&mut formulas));
+    run.bar.finish_and_clear();
+    // What was stored before a failure is stored: say so in any case.
+    run.tally.print(path, out).map_err(Failure::Output)?;
+    match end {
+        Ok(()) if run.tally.invalid == 0 => Ok(Exit::Success),
+        Ok(()) => Ok(Exit::Data),
+        Err(End::Input(error)) => Err(unreadable(error)),
+        Err(End::Failed(failure)) => Err(failure),
+    }
+}
+
+fn open(path: &Path) -> io::Result<(Box<dyn BufRead>, Option<u64>)> {
+    if path == Path::new("-") {
+        return Ok((Box::new(io::stdin().lock()), None));
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let bytes = metadata.is_file().then_some(metadata.len());
+    Ok((Box::new(BufReader::with_capacity(1 << 16, file)), bytes))
+}
+
+fn layout_by_name(path: &Path) -> Layout {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    match extension {
+        Some("jsonl" | "ndjson") => Layout::Lines,
+        _ => Layout::Unknown,
+    }
+}
+
+fn progress_bar(bytes: Option<u64>) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "{bar:30} {bytes}/{total_bytes} {msg}, {eta} left";
+    match bytes {
+        Some(bytes) => {
+            let style = ProgressStyle::with_template(template);
+            ProgressBar::new(bytes).with_style(style.expect("the template is well formed"))
+        }
+        None => ProgressBar::new_spinner(),
+    }
+}
+
+/// One run over one input.
+struct Run {
+    client: HttpClient,
+    random: fastrand::Rng,
+    /// Makes this run's keys its own.
+    nonce: u64,
+    /// Chunks sent so far.
+    chunks: u64,
+    tally: Tally,
+    bar: ProgressBar,
+}
+
+/// Why a run ended early.
+enum End {
+    Input(InputError),
+    Failed(Failure),
+}
+
+/// Formulas that travel together.
+#[derive(Default)]
+struct Chunk {
+    /// NDJSON.
+    body: Vec<u8>,
+    /// The line of the input on which each formula began.
+    lines: Vec<u64>,
+}
+
+impl Chunk {
+    fn is_full(&self) -> bool {
+        self.lines.len() >= CLIENT_CHUNK_LINES || self.body.len() >= CLIENT_CHUNK_BYTES
+    }
+}
+
+impl Run {
+    async fn submit_all<R: BufRead>(&mut self, formulas: &mut Formulas<R>) -> Result<(), End> {
+        loop {
+            let mut chunk = Chunk::default();
+            let filled = self.fill(&mut chunk, formulas);
+            // What stands in front of a broken place is sent all the same.
+            let bytes = chunk.body.len() as u64;
+            if !chunk.lines.is_empty() {
+                self.submit(chunk).await.map_err(End::Failed)?;
+            }
+            self.bar.inc(bytes);
+            self.bar.set_message(self.tally.to_string());
+            if filled.map_err(End::Input)? == Filled::ToTheEnd {
+                return Ok(());
+            }
+        }
+    }
+
+    fn fill<R: BufRead>(
+        &mut self,
+        chunk: &mut Chunk,
+        formulas: &mut Formulas<R>,
+    ) -> Result<Filled, InputError> {
+        while !chunk.is_full() {
+            let Some(found) = formulas.next()? else { return Ok(Filled::ToTheEnd) };
+            match found.text {
+                Ok(text) => {
+                    chunk.body.extend_from_slice(&text);
+                    chunk.body.push(b'\n');
+                    chunk.lines.push(found.line);
+                }
+                Err(unsendable) => self.tally.refuse(found.line, || unsendable.to_string()),
+            }
+        }
+        Ok(Filled::ToTheBrim)
+    }
+
+    /// Sends a chunk until every line of it is decided or patience ends.
+    async fn submit(&mut self, chunk: Chunk) -> Result<(), Failure> {
+        self.chunks += 1;
+        let key = chunk_key(self.nonce, self.chunks, &chunk.body);
+        let content_type = "application/x-ndjson";
+        let mut call = Call::post("/formulas".to_owned(), content_type, chunk.body);
+        call.key = Some(key);
+        let mut patience = Patience::new(&mut self.random);
+        loop {
+            let attempt = Attempt::of(self.client.call(&call).await, &chunk.lines, &self.client)?;
+            match attempt {
+                Attempt::Decided(results) => {
+                    self.tally.count(&results, &chunk.lines);
+                    return Ok(());
+                }
+                Attempt::Failed { failure, retry_after_s, decided } => {
+                    if !patience.wait(retry_after_s).await {
+                        self.tally.count(&decided, &chunk.lines);
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How far a chunk was filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    ToTheBrim,
+    ToTheEnd,
+}
+
+/// The key of a chunk: the same for every attempt to send it, and for nothing else.
+fn chunk_key(nonce: u64, chunk: u64, body: &[u8]) -> String {
+    let mut sha = Sha256::new();
+    sha.update(nonce.to_le_bytes());
+    sha.update(chunk.to_le_bytes());
+    sha.update(body);
+    sha.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What one attempt to send a chunk came to.
+enum Attempt {
+    /// Every line has its result.
+    Decided(Vec<LineResult>),
+    /// Some lines have none: send the chunk again under the same key.
+    Failed { failure: Failure, retry_after_s: Option<u64>, decided: Vec<LineResult> },
+}
+
+impl Attempt {
+    /// # Errors
+    /// If sending again cannot help.
+    fn of(
+        result: Result<Answer, CallError>,
+        lines: &[u64],
+        client: &HttpClient,
+    ) -> Result<Attempt, Failure> {
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Attempt::failed(error.into(), None, Vec::new())),
+        };
+        let retry_after_s = answer.retry_after_s;
+        if !answer.status.is_success() {
+            let failure = refusal(&answer);
+            if is_transient(answer.status.as_u16()) {
+                return Ok(Attempt::failed(failure, retry_after_s, Vec::new()));
+            }
+            return Err(failure);
+        }
+        let mut results = parse_results(&answer.body).ok_or_else(|| client.garbled())?;
+        let decided = results.iter().take_while(|result| !is_transient(result.status)).count();
+        if results.len() > lines.len() {
+            return Err(client.garbled().into());
+        }
+        if decided == lines.len() {
+            return Ok(Attempt::Decided(results));
+        }
+        let failure = match results.get(decided) {
+            Some(result) => result.failure(),
+            None => client.garbled().into(),
+        };
+        results.truncate(decided);
+        Ok(Attempt::failed(failure, retry_after_s, results))
+    }
+
+    fn failed(failure: Failure, retry_after_s: Option<u64>, decided: Vec<LineResult>) -> Attempt {
+        Attempt::Failed { failure, retry_after_s, decided }
+    }
+}
+
+/// The server's word on one line.
+#[derive(Clone, Debug, serde::Deserialize)]
+struct LineResult {
+    status: u16,
+    #[serde(default)]
+    problem: Problem,
+}
+
+impl LineResult {
+    fn detail(&self) -> String {
+        self.problem.describe(StatusCode::from_u16(self.status).unwrap_or_default())
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::Refused { status: self.status, detail: self.detail() }
+    }
+}
+
+fn parse_results(body: &[u8]) -> Option<Vec<LineResult>> {
+    let lines = body.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    lines.map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+/// What became of the formulas so far.
+#[derive(Debug, Default)]
+struct Tally {
+    new: u64,
+    duplicates: u64,
+    invalid: u64,
+    /// The first `CLIENT_FAULTS_SHOWN` invalid ones: line and faults.
+    faults: Vec<(u64, String)>,
+}
+
+impl Tally {
+    fn count(&mut self, results: &[LineResult], lines: &[u64]) {
+        for (result, line) in results.iter().zip(lines) {
+            match result.status {
+                200..300 => self.new += 1,
+                409 => self.duplicates += 1,
+                _ => self.refuse(*line, || result.detail()),
+            }
+        }
+    }
+
+    fn refuse(&mut self, line: u64, detail: impl FnOnce() -> String) {
+        self.invalid += 1;
+        if self.faults.len() < CLIENT_FAULTS_SHOWN {
+            self.faults.push((line, detail()));
+        }
+    }
+
+    fn print(&self, path: &Path, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{}: {self}", path.display())?;
+        for (line, detail) in &self.faults {
+            writeln!(out, "  line {line}: {detail}")?;
+        }
+        let unshown = self.invalid - self.faults.len() as u64;
+        if unshown > 0 {
+            writeln!(out, "  and {unshown} more invalid ones")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} new, {} duplicate, {} invalid", self.new, self.duplicates, self.invalid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_is_the_same_for_each_attempt_and_other_for_each_chunk_and_run() {
+        let key = chunk_key(1, 1, b"{}\n");
+        assert_eq!(key, chunk_key(1, 1, b"{}\n"));
+        assert_eq!(key.len(), 32);
+        for other in [chunk_key(2, 1, b"{}\n"), chunk_key(1, 2, b"{}\n"), chunk_key(1, 1, b"{ }\n")]
+        {
+            assert_ne!(key, other);
+        }
+    }
+
+    #[test]
+    fn only_the_first_faults_are_kept_and_the_rest_are_counted() {
+        let mut tally = Tally::default();
+        for line in 1..=CLIENT_FAULTS_SHOWN as u64 + 2 {
+            tally.refuse(line, || "broken".to_owned());
+        }
+        let mut out = Vec::new();
+        tally.print(Path::new("x"), &mut out).expect("memory takes all");
+        let text = String::from_utf8(out).expect("UTF-8");
+        assert!(text.starts_with("x: 0 new, 0 duplicate, 12 invalid\n  line 1: broken\n"));
+        assert!(text.ends_with("  line 10: broken\n  and 2 more invalid ones\n"), "{text}");
+    }
+}

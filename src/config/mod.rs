@@ -1,0 +1,337 @@
+//! What an operator may set: defaults ← file ← environment ← flags.
+//!
+//! One table, [`SETTINGS`], names every setting once. From it come the flags of `sillage serve`,
+//! the environment variables, the keys of the file and the output of `sillage config`. Each
+//! value, wherever it stands, is text that its setting parses; so a bad value is found at the
+//! start, in every layer, even in one that another layer overrides.
+//!
+//! An error names the origin of the value: the flag, the variable, or file, line and key. What
+//! is a secret is never repeated, neither in errors nor in `sillage config`.
+//!
+//! This module knows neither clap nor the process environment: `cli` hands both in.
+
+mod file;
+mod invalid;
+mod settings;
+pub mod units;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use settings::{Form, SETTINGS, Secrecy, Setting, find};
+
+/// The settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The directory of the store. Not used when `ephemeral`.
+    pub data: PathBuf,
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Keep the store in a temporary directory that is removed at the end.
+    pub ephemeral: bool,
+    /// Clear the store before it is opened.
+    pub reset: bool,
+    /// Refuse a POST of formulas without an idempotency key.
+    pub require_idempotency_key: bool,
+    /// How long an idempotency key is remembered, in milliseconds.
+    pub idempotency_retention_ms: u64,
+    /// Attempts after which a message is a dead letter, at least 1.
+    pub attempts_max: u32,
+    /// The highest concentration that is accepted, in percent, at least 1.
+    pub concentration_max: u32,
+    /// The file of bearer tokens; `None`: no authentication, loopback only.
+    pub tokens: Option<PathBuf>,
+    /// How events are written; `None`: by whether stderr is a terminal.
+    pub log_format: Option<LogFormat>,
+    /// Which events are written.
+    pub log_level: LogLevel,
+    /// Bytes of one segment of the log.
+    pub segment_bytes: u64,
+}
+
+/// How events are written to stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text for people.
+    Pretty,
+    /// One JSON object per line for machines.
+    Json,
+}
+
+/// The least important events that are still written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what stops the service.
+    Error,
+    /// And what an operator should look at.
+    Warn,
+    /// And what happens to the service as a whole.
+    Info,
+    /// And every request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A line, counted from 1, of the configuration file.
+    File {
+        /// The file.
+        path: Arc<Path>,
+        /// The line of the key.
+        line: usize,
+    },
+    /// The setting's environment variable.
+    Variable,
+    /// The setting's flag.
+    Flag,
+}
+
+/// The values that the layers offer.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// The flags given, as key of the setting and value.
+    pub flags: &'a [(&'static str, String)],
+    /// The configuration file, if there is one.
+    pub file: Option<&'a Path>,
+    /// The environment: the value of a variable, if it is set and not empty.
+    pub variable: fn(&str) -> Option<std::ffi::OsString>,
+}
+
+/// The configuration that holds, with the text and origin of each value.
+#[derive(Debug)]
+pub struct Effective {
+    /// The checked values.
+    pub config: Config,
+    /// One for each of [`SETTINGS`], in its order.
+    pub values: Vec<EffectiveValue>,
+}
+
+/// One value of the effective configuration.
+#[derive(Clone, Debug)]
+pub struct EffectiveValue {
+    /// As written at its origin; `None` when the setting is unset.
+    pub text: Option<String>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug)]
+pub enum Invalid {
+    /// A value is not what its setting takes.
+    Value {
+        /// The setting.
+        setting: &'static Setting,
+        /// Where the value stands.
+        origin: Origin,
+        /// The value; empty if it is a secret or has no text.
+        text: String,
+        /// What is wrong with it.
+        fault: ValueFault,
+    },
+    /// The file has a key that is no setting.
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The line of the key, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// The setting that was probably meant.
+        similar: Option<&'static str>,
+    },
+    /// The file is not TOML.
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// What the parser says.
+        detail: String,
+    },
+    /// The file cannot be read.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file is longer than `CONFIG_BYTES_MAX`.
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Without tokens, only this machine may reach the service.
+    OpenToOthers {
+        /// The address to listen on.
+        listen: SocketAddr,
+        /// Where it was set.
+        origin: Origin,
+    },
+}
+
+/// What is wrong with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueFault {
+    /// Not a whole number in this range.
+    NotNumber {
+        /// The least that is taken.
+        min: u32,
+        /// The most that is taken.
+        max: u32,
+    },
+    /// Not a duration such as `24h`.
+    NotDuration,
+    /// A duration out of this range.
+    DurationOutside {
+        /// The shortest that is taken, in milliseconds.
+        min_ms: u64,
+        /// The longest that is taken, in milliseconds.
+        max_ms: u64,
+    },
+    /// Not a size such as `64MiB`.
+    NotSize,
+    /// A size out of this range.
+    SizeOutside {
+        /// The smallest that is taken, in bytes.
+        min_bytes: u64,
+        /// The largest that is taken, in bytes.
+        max_bytes: u64,
+    },
+    /// Not an IP address with a port.
+    NotAddress,
+    /// Neither `true` nor `false`.
+    NotBoolean,
+    /// None of these words.
+    NotOneOf(&'static [&'static str]),
+    /// Nothing where something is needed.
+    Empty,
+    /// Not UTF-8.
+    NotUtf8,
+    /// In the file: neither a string nor a whole number nor a boolean.
+    NotPlain,
+}
+
+/// Reads all layers and checks them.
+///
+/// # Errors
+/// The first fault found, in the order file, environment, flags, relations between settings.
+pub fn load(sources: &Sources<'_>) -> Result<Effective, Invalid> {
+    let mut draft = Effective::of_defaults();
+    if let Some(path) = sources.file {
+        for entry in file::read(path)? {
+            let origin = Origin::File { path: Arc::clone(&entry.path), line: entry.line };
+            match entry.text {
+                Some(text) => draft.set(entry.setting, text, origin)?,
+                None => return Err(refuse(entry.setting, origin, "", ValueFault::NotPlain)),
+            }
+        }
+    }
+    for setting in &SETTINGS {
+        let Some(value) = (sources.variable)(&setting.variable()) else { continue };
+        let not_utf8 = |_| refuse(setting, Origin::Variable, "", ValueFault::NotUtf8);
+        draft.set(setting, value.into_string().map_err(not_utf8)?, Origin::Variable)?;
+    }
+    for (key, text) in sources.flags {
+        let setting = find(key).expect("flags are made from the table of settings");
+        draft.set(setting, text.clone(), Origin::Flag)?;
+    }
+    draft.check_relations()?;
+    Ok(draft)
+}
+
+impl Effective {
+    /// The value of the setting with this key.
+    ///
+    /// # Panics
+    /// If there is no such setting.
+    #[must_use]
+    pub fn value(&self, key: &str) -> &EffectiveValue {
+        let place = SETTINGS.iter().position(|setting| setting.key == key);
+        &self.values[place.expect("key of a setting")]
+    }
+
+    fn of_defaults() -> Effective {
+        let unset = EffectiveValue { text: None, origin: Origin::Default };
+        let mut draft = Effective { config: Config::unset(), values: vec![unset; SETTINGS.len()] };
+        for setting in &SETTINGS {
+            if let Some(text) = setting.default {
+                let set = draft.set(setting, text.to_owned(), Origin::Default);
+                set.expect("a test loads the defaults");
+            }
+        }
+        draft
+    }
+
+    fn set(
+        &mut self,
+        setting: &'static Setting,
+        text: String,
+        origin: Origin,
+    ) -> Result<(), Invalid> {
+        if let Err(fault) = setting.assign(&mut self.config, &text) {
+            return Err(refuse(setting, origin, &text, fault));
+        }
+        let place = SETTINGS.iter().position(|other| other.key == setting.key);
+        self.values[place.expect("setting of the table")] =
+            EffectiveValue { text: Some(text), origin };
+        Ok(())
+    }
+
+    fn check_relations(&self) -> Result<(), Invalid> {
+        let listen = self.config.listen;
+        if self.config.tokens.is_none() && !listen.ip().to_canonical().is_loopback() {
+            let origin = self.value("listen").origin.clone();
+            return Err(Invalid::OpenToOthers { listen, origin });
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// The state before the defaults are set; every field that has a default is overwritten.
+    fn unset() -> Config {
+        Config {
+            data: PathBuf::new(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            ephemeral: false,
+            reset: false,
+            require_idempotency_key: false,
+            idempotency_retention_ms: 0,
+            attempts_max: 0,
+            concentration_max: 0,
+            tokens: None,
+            log_format: None,
+            log_level: LogLevel::Info,
+            segment_bytes: 0,
+        }
+    }
+}
+
+fn refuse(setting: &'static Setting, origin: Origin, text: &str, fault: ValueFault) -> Invalid {
+    let text = match setting.secrecy {
+        Secrecy::Plain => text.to_owned(),
+        Secrecy::Secret => String::new(),
+    };
+    Invalid::Value { setting, origin, text, fault }
+}
+
+impl Origin {
+    /// The origin of a value of `setting`, as an operator would look for it.
+    #[must_use]
+    pub fn describe(&self, setting: &Setting) -> String {
+        match self {
+            Origin::Default => "default".to_owned(),
+            Origin::File { path, line } => format!("{}:{line}", path.display()),
+            Origin::Variable => setting.variable(),
+            Origin::Flag => setting.flag(),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The table of settings: the one place where a setting is named, explained and parsed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::units::{parse_duration_ms, parse_size_bytes};
+use crate::config::{Config, LogFormat, LogLevel, ValueFault};
+use crate::limits::{
+    ATTEMPTS_MAX, CONCENTRATION_VALUE_MAX, IDEMPOTENCY_RETENTION_MS_MAX,
+    IDEMPOTENCY_RETENTION_MS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
+
+/// One thing that may be set.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its key in the file, words joined by `_`. Flag and variable are made from it.
+    pub key: &'static str,
+    /// How its value is written.
+    pub form: Form,
+    /// Whether its value may be shown.
+    pub secrecy: Secrecy,
+    /// The value when nobody sets it; `None`: unset.
+    pub default: Option<&'static str>,
+    /// What it does, for `--help`.
+    pub help: &'static str,
+    assign: fn(&mut Config, &str) -> Result<(), ValueFault>,
+}
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `true` or `false`; the bare flag means `true`.
+    Switch,
+    /// A whole number.
+    Number,
+    /// Text, with this placeholder in `--help`.
+    Text(&'static str),
+}
+
+/// Whether a value may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// Everywhere.
+    Plain,
+    /// Nowhere: masked in `sillage config`, left out of errors.
+    Secret,
+}
+
+impl Setting {
+    /// The flag, such as `--max-attempts`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        format!("--{}", self.key.replace('_', "-"))
+    }
+
+    /// The environment variable, such as `SILLAGE_MAX_ATTEMPTS`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("SILLAGE_{}", self.key.to_ascii_uppercase())
+    }
+
+    /// Parses `text` and puts it in its place in `config`.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub(super) fn assign(&self, config: &mut Config, text: &str) -> Result<(), ValueFault> {
+        (self.assign)(config, text)
+    }
+}
+
+/// The setting with this key.
+#[must_use]
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// A setting without a default that is no secret; the entries of the table change the rest.
+const BLANK: Setting = Setting {
+    key: "",
+    form: Form::Switch,
+    secrecy: Secrecy::Plain,
+    default: None,
+    help: "",
+    assign: |_, _| Ok(()),
+};
+
+/// Every setting, in the order in which `--help` and `sillage config` list them.
+pub static SETTINGS: [Setting; 12] = [
+    Setting {
+        key: "data",
+        form: Form::Text("DIR"),
+        default: Some("./sillage-data"),
+        help: "The directory of the store; made if it does not exist",
+        assign: |config, text| path(text).map(|value| config.data = value),
+        ..BLANK
+    },
+    Setting {
+        key: "listen",
+        form: Form::Text("ADDR"),
+        default: Some("127.0.0.1:8080"),
+        help: "The IP address and port to listen on; port 0 takes a free one, which is printed. \
+               Other than loopback addresses need --tokens",
+        assign: |config, text| address(text).map(|value| config.listen = value),
+        ..BLANK
+    },
+    Setting {
+        key: "ephemeral",
+        default: Some("false"),
+        help: "Keep the store in a temporary directory, whatever --data says, and remove it at \
+               the end. For trials and tests",
+        assign: |config, text| boolean(text).map(|value| config.ephemeral = value),
+        ..BLANK
+    },
+    Setting {
+        key: "reset",
+        default: Some("false"),
+        help: "Clear the store at EVERY start, also at a restart after a crash. For development; \
+               to clear a store once, use `sillage reset`",
+        assign: |config, text| boolean(text).map(|value| config.reset = value),
+        ..BLANK
+    },
+    Setting {
+        key: "require_idempotency_key",
+        default: Some("false"),
+        help: "Refuse to accept formulas without an Idempotency-Key header",
+        assign: |config, text| boolean(text).map(|value| config.require_idempotency_key = value),
+        ..BLANK
+    },
+    Setting {
+        key: "idempotency_retention",
+        form: Form::Text("DURATION"),
+        default: Some("24h"),
+        help: "How long an idempotency key is remembered, such as 24h, 90s or 500ms",
+        assign: |config, text| {
+            let (min_ms, max_ms) = (IDEMPOTENCY_RETENTION_MS_MIN, IDEMPOTENCY_RETENTION_MS_MAX);
+            let value = duration_ms(text, min_ms, max_ms)?;
+            config.idempotency_retention_ms = value;
+            Ok(())
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "max_attempts",
+        form: Form::Number,
+        default: Some("5"),
+        help: "Deliveries of a message that nobody acks, after which it is a dead letter",
+        assign: |config, text| {
+            number(text, 1, ATTEMPTS_MAX).map(|value| config.attempts_max = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "max_concentration",
+        form: Form::Number,
+        default: Some("100"),
+        help: "The highest concentration of a material that is accepted, in percent",
+        assign: |config, text| {
+            number(text, 1, CONCENTRATION_VALUE_MAX).map(|value| config.concentration_max = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "tokens",
+        form: Form::Text("FILE"),
+        help: "The file of bearer tokens: lines of `name sha256-in-hex scope,scope`; without \
+               it everybody on this machine may do everything",
+        assign: |config, text| path(text).map(|value| config.tokens = Some(value)),
+        ..BLANK
+    },
+    Setting {
+        key: "log_format",
+        form: Form::Text("FORMAT"),
+        help: "How events are written to stderr: pretty or json [default: pretty on a terminal, \
+               else json]",
+        assign: |config, text| {
+            let formats = &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
+            let value = one_of(text, formats, &["pretty", "json"])?;
+            config.log_format = Some(value);
+            Ok(())
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "log_level",
+        form: Form::Text("LEVEL"),
+        default: Some("info"),
+        help: "The least important events that are written: error, warn, info, debug or trace",
+        assign: |config, text| log_level(text).map(|value| config.log_level = value),
+        ..BLANK
+    },
+    Setting {
+        key: "segment_size",
+        form: Form::Text("SIZE"),
+        default: Some("64MiB"),
+        help: "The size of one file of the log, 64KiB to 4GiB",
+        assign: |config, text| {
+            size_bytes(text, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+                .map(|value| config.segment_bytes = value)
+        },
+        ..BLANK
+    },
+];
+
+fn path(text: &str) -> Result<PathBuf, ValueFault> {
+    if text.is_empty() { Err(ValueFault::Empty) } else { Ok(PathBuf::from(text)) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, ValueFault> {
+    text.parse().map_err(|_| ValueFault::NotAddress)
+}
+
+fn boolean(text: &str) -> Result<bool, ValueFault> {
+    text.parse().map_err(|_| ValueFault::NotBoolean)
+}
+
+fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueFault> {
+    let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
+    let value = text.parse().ok().filter(|value| digits_only && (min..=max).contains(value));
+    value.ok_or(ValueFault::NotNumber { min, max })
+}
+
+fn duration_ms(text: &str, min_ms: u64, max_ms: u64) -> Result<u64, ValueFault> {
+    let value = parse_duration_ms(text).ok_or(ValueFault::NotDuration)?;
+    let inside = (min_ms..=max_ms).contains(&value);
+    if inside { Ok(value) } else { Err(ValueFault::DurationOutside { min_ms, max_ms }) }
+}
+
+fn size_bytes(text: &str, min_bytes: u64, max_bytes: u64) -> Result<u64, ValueFault> {
+    let value = parse_size_bytes(text).ok_or(ValueFault::NotSize)?;
+    let inside = (min_bytes..=max_bytes).contains(&value);
+    if inside { Ok(value) } else { Err(ValueFault::SizeOutside { min_bytes, max_bytes }) }
+}
+
+fn log_level(text: &str) -> Result<LogLevel, ValueFault> {
+    let levels = &[
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    one_of(text, levels, &["error", "warn", "info", "debug", "trace"])
+}
+
+/// The choice called `text`, whatever its case: `LOG_LEVEL=INFO` is common usage.
+fn one_of<T: Copy>(
+    text: &str,
+    choices: &[(&str, T)],
+    words: &'static [&'static str],
+) -> Result<T, ValueFault> {
+    let called = |choice: &&(&str, T)| choice.0.eq_ignore_ascii_case(text);
+    choices.iter().find(called).map(|choice| choice.1).ok_or(ValueFault::NotOneOf(words))
+}

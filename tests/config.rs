@@ -1,0 +1,270 @@
+//! Configuration, through the real program: layers, origins, refusals.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// Runs `sillage config` with this file, environment and these arguments.
+struct Setup {
+    directory: TempDir,
+    variables: Vec<(&'static str, String)>,
+    arguments: Vec<String>,
+}
+
+impl Setup {
+    fn new() -> Setup {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Setup { directory, variables: Vec::new(), arguments: Vec::new() }
+    }
+
+    fn file(mut self, text: &str) -> Setup {
+        std::fs::write(self.path(), text).expect("the directory is ours");
+        let path = self.path().display().to_string();
+        self.arguments.extend(["--config".to_owned(), path]);
+        self
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("sillage.toml")
+    }
+
+    fn variable(mut self, name: &'static str, value: &str) -> Setup {
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
+    fn flags(mut self, flags: &[&str]) -> Setup {
+        self.arguments.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
+    fn run(&self, command: &str) -> Output {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_sillage"));
+        program.arg(command).args(&self.arguments).current_dir(self.directory.path());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SILLAGE_") {
+                program.env_remove(name);
+            }
+        }
+        program.envs(self.variables.iter().cloned()).output().expect("the program runs")
+    }
+
+    #[track_caller]
+    fn shown(&self) -> String {
+        let output = self.run("config");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// The one line with which the configuration is refused.
+    #[track_caller]
+    fn refusal(&self) -> String {
+        let output = self.run("config");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        text
+    }
+}
+
+#[track_caller]
+fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let expected = "\
+        data = \"./sillage-data\"  # default\n\
+        listen = \"127.0.0.1:8080\"  # default\n\
+        ephemeral = false  # default\n\
+        reset = false  # default\n\
+        require_idempotency_key = false  # default\n\
+        idempotency_retention = \"24h\"  # default\n\
+        max_attempts = 5  # default\n\
+        max_concentration = 100  # default\n\
+        # tokens is not set\n\
+        # log_format is not set\n\
+        log_level = \"info\"  # default\n\
+        segment_size = \"64MiB\"  # default\n";
+    assert_eq!(Setup::new().shown(), expected);
+}
+
+#[test]
+fn file_beats_default_variable_beats_file_flag_beats_variable() {
+    let setup = Setup::new()
+        .file("# comment\nmax_attempts = 6\nlog_level = \"debug\"\n\nsegment_size = '1MiB'\n")
+        .variable("SILLAGE_LOG_LEVEL", "WARN")
+        .variable("SILLAGE_SEGMENT_SIZE", "2MiB")
+        .flags(&["--segment-size", "4MiB"]);
+    let file = setup.path();
+    let from_file = format!("max_attempts = 6  # {}:2", file.display());
+    let expected = [
+        "max_concentration = 100  # default",
+        &from_file,
+        "log_level = \"WARN\"  # SILLAGE_LOG_LEVEL",
+        "segment_size = \"4MiB\"  # --segment-size",
+    ];
+    assert_has(&setup.shown(), &expected);
+}
+
+#[test]
+fn what_is_shown_can_be_used_as_a_file() {
+    let first = Setup::new().flags(&["--data", "a \"b\"\\c", "--max-attempts=9", "--ephemeral"]);
+    let shown = first.shown();
+    let values = |text: &str| -> Vec<String> {
+        let value = |line: &str| line.split("  # ").next().unwrap_or_default().to_owned();
+        text.lines().map(value).collect()
+    };
+    assert_eq!(values(&Setup::new().file(&shown).shown()), values(&shown));
+}
+
+#[test]
+fn switches_are_on_when_bare_and_can_be_switched_off() {
+    let bare = Setup::new().flags(&["--ephemeral"]).shown();
+    assert_has(&bare, &["ephemeral = true  # --ephemeral"]);
+    let off = Setup::new().file("ephemeral = true\n").flags(&["--ephemeral=false"]).shown();
+    assert_has(&off, &["ephemeral = false  # --ephemeral"]);
+    let by_variable = Setup::new().variable("SILLAGE_EPHEMERAL", "true").shown();
+    assert_has(&by_variable, &["ephemeral = true  # SILLAGE_EPHEMERAL"]);
+}
+
+#[test]
+fn empty_variable_counts_as_unset() {
+    let setup = Setup::new().variable("SILLAGE_TOKENS", "").variable("SILLAGE_MAX_ATTEMPTS", "");
+    assert_has(&setup.shown(), &["# tokens is not set", "max_attempts = 5  # default"]);
+}
+
+#[test]
+fn configuration_file_can_be_named_by_variable() {
+    let setup = Setup::new();
+    std::fs::write(setup.path(), "max_attempts = 7\n").expect("the directory is ours");
+    let path = setup.path().display().to_string();
+    let setup = setup.variable("SILLAGE_CONFIG", &path);
+    assert_has(&setup.shown(), &["max_attempts = 7"]);
+}
+
+#[test]
+fn bad_value_names_flag_variable_or_line_and_what_would_do() {
+    let flag = Setup::new().flags(&["--max-attempts", "0"]).refusal();
+    assert_has(&flag, &["--max-attempts: `0` is not a whole number from 1 to 1000"]);
+    let negative = Setup::new().flags(&["--max-concentration", "-5"]).refusal();
+    assert_has(&negative, &["--max-concentration: `-5` is not a whole number"]);
+    let variable = Setup::new().variable("SILLAGE_IDEMPOTENCY_RETENTION", "24").refusal();
+    assert_has(&variable, &["SILLAGE_IDEMPOTENCY_RETENTION: `24` is not a duration such as 24h"]);
+    let file = Setup::new().file("max_attempts = 5\n\nlisten = \"localhost:80\"\n");
+    let place = format!("{}:3: listen: `localhost:80` is not an IP", file.path().display());
+    assert_has(&file.refusal(), &[&place]);
+}
+
+#[test]
+fn every_setting_refuses_what_it_cannot_mean() {
+    let wrong = [
+        ("--data", ""),
+        ("--listen", "8080"),
+        ("--ephemeral=yes", ""),
+        ("--reset=1", ""),
+        ("--require-idempotency-key=TRUE", ""),
+        ("--idempotency-retention", "0s"),
+        ("--idempotency-retention", "91d"),
+        ("--max-attempts", "1001"),
+        ("--max-attempts", "five"),
+        ("--max-attempts", "+5"),
+        ("--max-concentration", "0"),
+        ("--max-concentration", "1000001"),
+        ("--tokens", ""),
+        ("--log-format", "xml"),
+        ("--log-level", "loud"),
+        ("--segment-size", "65535B"),
+        ("--segment-size", "5GiB"),
+        ("--segment-size", "64MB"),
+    ];
+    for (flag, value) in wrong {
+        let arguments = if flag.contains('=') { vec![flag] } else { vec![flag, value] };
+        let name = flag.split('=').next().expect("split gives at least one");
+        assert_has(&Setup::new().flags(&arguments).refusal(), &[name]);
+    }
+}
+
+#[test]
+fn bounds_themselves_are_taken() {
+    let least = ["--max-attempts=1", "--max-concentration=1", "--segment-size=64KiB"];
+    Setup::new().flags(&least).flags(&["--idempotency-retention=1ms"]).shown();
+    let most = ["--max-attempts=1000", "--max-concentration=1000000", "--segment-size=4GiB"];
+    Setup::new().flags(&most).flags(&["--idempotency-retention=90d"]).shown();
+}
+
+#[test]
+fn bad_value_is_found_even_where_a_later_layer_overrides_it() {
+    let setup = Setup::new().file("max_attempts = 0\n").flags(&["--max-attempts", "3"]);
+    assert_has(&setup.refusal(), &[":1: max_attempts: `0`"]);
+}
+
+#[test]
+fn unknown_key_is_refused_with_line_and_what_was_meant() {
+    let slip = Setup::new().file("listen = '127.0.0.1:1'\nmax-atempts = 5\n").refusal();
+    assert_has(&slip, &["sillage.toml:2: unknown key `max-atempts`", "`max_attempts`?"]);
+    let table = Setup::new().file("[http]\nlisten = '127.0.0.1:1'\n").refusal();
+    assert_has(&table, &["sillage.toml:1: unknown key `http`", "the keys are data, listen"]);
+}
+
+#[test]
+fn file_that_is_not_toml_missing_or_oddly_typed_is_refused() {
+    let syntax = Setup::new().file("max_attempts = 5\nlisten =\n").refusal();
+    assert_has(&syntax, &["sillage.toml:2: "]);
+    let twice = Setup::new().file("max_attempts = 5\nmax_attempts = 5\n").refusal();
+    assert_has(&twice, &["sillage.toml:2: "]);
+    let missing = Setup::new().flags(&["--config", "nowhere.toml"]).refusal();
+    assert_has(&missing, &["nowhere.toml: ", "No such file"]);
+    for odd in ["5.0", "[5]", "{ a = 5 }", "2026-11-21", "0x10"] {
+        let refusal = Setup::new().file(&format!("max_attempts = {odd}\n")).refusal();
+        assert_has(&refusal, &[":1: max_attempts: is not a string, a whole number or a boolean"]);
+    }
+    let long = Setup::new().file(&"#".repeat((1 << 20) + 1)).refusal();
+    assert_has(&long, &["longer than 1048576 bytes"]);
+}
+
+#[test]
+fn unknown_flag_is_refused_with_a_suggestion() {
+    let output = Setup::new().flags(&["--max-atempts", "5"]).run("serve");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_has(&text, &["unexpected argument '--max-atempts'", "'--max-attempts'"]);
+    for later in ["--seal-url=http://a", "--nodes=http://a", "--tls-cert=a", "--allow-reset"] {
+        let output = Setup::new().flags(&[later]).run("serve");
+        assert_eq!(output.status.code(), Some(2), "{later} is not in this release");
+    }
+}
+
+#[test]
+fn without_tokens_only_loopback_is_listened_on() {
+    for open in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080", "[::ffff:192.0.2.1]:80"] {
+        let refusal = Setup::new().flags(&["--listen", open]).refusal();
+        assert_has(&refusal, &["--listen: ", "no tokens are set", "--tokens FILE"]);
+    }
+    for loopback in ["127.0.0.1:0", "127.8.9.1:1", "[::1]:8080", "[::ffff:127.0.0.1]:80"] {
+        Setup::new().flags(&["--listen", loopback]).shown();
+    }
+    Setup::new().flags(&["--listen", "0.0.0.0:8080", "--tokens", "tokens"]).shown();
+}
+
+#[test]
+fn help_lists_every_setting_with_flag_and_variable() {
+    let output = Setup::new().run("config");
+    let shown = String::from_utf8(output.stdout).expect("UTF-8");
+    let help = Setup::new().flags(&["--help"]).run("serve");
+    assert_eq!(help.status.code(), Some(0));
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let keys = shown.lines().map(|line| line.trim_start_matches("# "));
+    let keys: Vec<&str> = keys.filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(keys.len(), 12);
+    for key in keys {
+        let flag = format!("--{}", key.replace('_', "-"));
+        assert_has(&help, &[&flag, &format!("[env: SILLAGE_{}]", key.to_uppercase())]);
+    }
+}
