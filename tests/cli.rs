@@ -216,6 +216,42 @@ fn check_makes_no_file_in_a_copy_of_a_store() {
 }
 
 #[test]
+fn repair_says_what_it_did_and_leaves_a_sound_store_alone() {
+    let directory = Directory::new();
+    let data = directory.path("data");
+    let (status, events) = Service::start(&["--data", &data]).end(Signal::TERM);
+    assert_eq!(status.code(), Some(0), "{events}");
+    let repaired = |arguments: &[&str]| {
+        let output = run(&[&["repair", &data], arguments].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let segments = names(&format!("{data}/log"));
+    for acceptance in [&["--accept-tail"][..], &["--accept-loss", "1..9"]] {
+        let said = repaired(acceptance);
+        assert!(said.contains("nothing was changed"), "{said}");
+        assert_eq!(names(&format!("{data}/log")), segments);
+    }
+    for copy in ["SUPER.a", "SUPER.b"] {
+        fs::remove_file(format!("{data}/{copy}")).expect("the directory is ours");
+    }
+    assert_eq!(
+        repaired(&["--accept-loss", "1..9"]),
+        format!("{data} opens again and lost nothing\n")
+    );
+    let segment = format!("{data}/log/00000000000000000001.seg");
+    let mut bytes = fs::read(&segment).expect("the segment is there");
+    bytes[9] ^= 1;
+    fs::write(&segment, bytes).expect("the directory is ours");
+    let said = repaired(&["--accept-loss", "1..9"]);
+    assert_eq!(
+        said,
+        format!("{data} opens again and lost nothing; what was there is in quarantine/\n")
+    );
+    assert_eq!(run(&["check", &data]).status.code(), Some(0));
+}
+
+#[test]
 fn repair_asks_for_either_acceptance() {
     let refused = String::from_utf8(run(&["repair", "x"]).stderr).expect("UTF-8");
     for choice in ["--accept-loss <A..B>", "--accept-tail"] {

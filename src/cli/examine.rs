@@ -86,10 +86,12 @@ pub(crate) struct CheckSummary {
 /// What a repair did.
 #[derive(Debug)]
 pub(crate) struct RepairSummary {
-    /// The records given up; none if the store needed no repair.
+    /// The records given up.
     pub(crate) lost: Vec<RangeInclusive<Lsn>>,
-    /// Copies of what was there before, relative to the store's directory.
-    pub(crate) quarantined: Vec<Box<str>>,
+    /// Whether any file was written; not if the store needed no repair.
+    pub(crate) has_written: bool,
+    /// Whether there are copies of what was there before.
+    pub(crate) has_copies: bool,
 }
 
 /// Verifies every frame, replays and checks the invariants; changes nothing.
@@ -241,7 +243,11 @@ fn give_up(
         }
         RepairError::Ambiguous(damage) => StoreFault::Damaged(Box::new((*damage).into())),
     })?;
-    Ok(RepairSummary { lost: report.lost, quarantined: report.quarantined })
+    Ok(RepairSummary {
+        has_written: !report.mended.is_empty() || !report.quarantined.is_empty(),
+        has_copies: !report.quarantined.is_empty(),
+        lost: report.lost,
+    })
 }
 
 /// Opens the store once with its undecidable end set aside, and closes it again.
@@ -256,6 +262,9 @@ fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, Stor
     if let Some(damage) = other {
         return Err(StoreFault::Damaged(Box::new(damage.clone().into())));
     }
+    if inspection.damage.is_empty() {
+        return Ok(RepairSummary { lost: Vec::new(), has_written: false, has_copies: false });
+    }
     let options = log::Options {
         tail: TailPolicy::Accept,
         preparer: Preparer::Inline,
@@ -265,11 +274,12 @@ fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, Stor
     // No command is carried out, so neither policy nor seed plays a part.
     let policy = Policy { attempts_max: 1, retention_ms: 1 };
     let setting = Setting { clock: Arc::new(SystemClock::new()), policy, seed: 0 };
-    let (core, report) = crate::engine::open::open(disk, options, setting)
+    let (core, _) = crate::engine::open::open(disk, options, setting)
         .map_err(|error| StoreFault::of_open(directory, error))?;
     core.close().map_err(|error| StoreFault::of_log(directory, error))?;
-    let quarantined = inspection.damage.iter().map(|damage| damage.file.clone()).collect();
-    Ok(RepairSummary { lost: report.losses, quarantined })
+    // Not those of the report, which also has the losses of earlier repairs.
+    let lost = inspection.damage.iter().map(|damage| damage.lsns.clone()).collect();
+    Ok(RepairSummary { lost, has_written: true, has_copies: true })
 }
 
 fn disk(directory: &Path) -> Result<OsDisk, StoreFault> {

@@ -226,7 +226,7 @@ fn fmt_damage(f: &mut fmt::Formatter<'_>, directory: &str, damage: &Damage) -> f
         ),
         Remedy::AcceptLoss => {
             writeln!(f, "\n  sillage repair {directory} --accept-loss {first}..{last}")?;
-            write!(f, "      keeps a copy and goes on WITHOUT these acknowledged records")
+            write!(f, "      keeps a copy and goes on WITHOUT what cannot be read of these records")
         }
         Remedy::AcceptTail => {
             writeln!(f, "\n  sillage repair {directory} --accept-tail")?;

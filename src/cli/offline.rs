@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use clap::ArgGroup;
 
-use crate::cli::examine::{self, Acceptance};
+use crate::cli::examine::{self, Acceptance, RepairSummary};
 use crate::cli::failure::{Exit, Failure};
 use crate::ids::Lsn;
 
@@ -73,17 +73,23 @@ pub(crate) fn repair(arguments: &RepairArgs, out: &mut impl Write) -> Result<Exi
         None => Acceptance::Tail,
     };
     let done = examine::repair(directory, acceptance).map_err(Failure::of_store(directory))?;
-    let directory = directory.display();
-    if done.lost.is_empty() && done.quarantined.is_empty() {
-        writeln!(out, "{directory} needs no repair; nothing was changed")
-            .map_err(Failure::Output)?;
-        return Ok(Exit::Success);
-    }
-    let lost = done.lost.iter().map(|lsns| format!("{}..{}", lsns.start(), lsns.end()));
-    let lost = lost.collect::<Vec<_>>().join(", ");
-    writeln!(out, "{directory} opens again without LSN {lost}; what was there is in quarantine/")
+    writeln!(out, "{}", outcome(&directory.display().to_string(), &done))
         .map_err(Failure::Output)?;
     Ok(Exit::Success)
+}
+
+/// What a repair did, in one line.
+fn outcome(directory: &str, done: &RepairSummary) -> String {
+    if !done.has_written {
+        return format!("{directory} needs no repair; nothing was changed");
+    }
+    let lost = done.lost.iter().map(|lsns| format!("{}..{}", lsns.start(), lsns.end()));
+    let lost = match lost.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => "and lost nothing".to_owned(),
+        lost => format!("without LSN {lost}"),
+    };
+    let copies = if done.has_copies { "; what was there is in quarantine/" } else { "" };
+    format!("{directory} opens again {lost}{copies}")
 }
 
 /// LSNs on the command line: `A..B`, both ends included, or one alone.

@@ -107,7 +107,10 @@ pub fn repair(
         return Err(RepairError::NotAccepted { lost });
     }
     let epoch = begin_epoch(disk, &examined)?;
-    let report = RepairReport { lost, ..RepairReport::default() };
+    let mut report = RepairReport { lost, ..RepairReport::default() };
+    if superblock::best(&examined.copies).is_none() {
+        report.mended.extend(superblock::PATHS.map(Box::from));
+    }
     let mut repair = Repair { disk: &**disk, examined: &examined, epoch, report };
     repair.run()?;
     Ok(repair.report)
