@@ -1,6 +1,7 @@
 //! What is written about the code is so.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::assert_none;
 use super::source::{project_root, sources, words};
@@ -47,6 +48,23 @@ fn every_dependency_is_used_by_the_program_and_not_by_its_tests_alone() {
     let names = manifest["dependencies"].as_table().expect("a table").keys();
     let unused = names.filter(|name| !used.contains(name.replace('-', "_").as_str()));
     assert_none("belongs into [dev-dependencies], or nowhere", unused.cloned().collect());
+}
+
+#[test]
+fn every_file_that_a_document_links_to_exists() {
+    let pages = std::fs::read_dir(project_root().join("docs")).expect("there are documents");
+    let pages = pages.map(|page| page.expect("an entry").file_name());
+    let pages = pages.map(|name| format!("docs/{}", name.to_string_lossy()));
+    let mut places = Vec::new();
+    for document in pages.chain(["README.md".to_owned()]) {
+        let text = read(&document);
+        let beside = Path::new(&document).parent().expect("a file of the project");
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        let files = targets.map(|(target, _)| target).filter(|target| !target.contains("://"));
+        let missing = files.filter(|target| !project_root().join(beside).join(target).exists());
+        places.extend(missing.map(|target| format!("{document}: {target}")));
+    }
+    assert_none("linked to and not there", places);
 }
 
 #[test]
