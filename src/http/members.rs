@@ -6,6 +6,8 @@
 //! first fault and take an array in place of the object.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -20,7 +22,8 @@ use crate::limits::FAULTS_MAX;
 /// The members of an object that nobody has taken yet, and the faults found so far.
 #[derive(Debug)]
 pub(super) struct Members<'a> {
-    left: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// By name, so that looking one up costs little however many a hostile body has.
+    left: BTreeMap<Cow<'a, str>, &'a RawValue>,
     faults: Vec<Fault>,
     unlisted: usize,
 }
@@ -31,7 +34,7 @@ impl<'a> Members<'a> {
         let malformed = |detail| Problem::new(Kind::MalformedBody, detail);
         let text = std::str::from_utf8(body)
             .map_err(|error| malformed(format!("body is not UTF-8: {error}")))?;
-        let mut members = Members { left: Vec::new(), faults: Vec::new(), unlisted: 0 };
+        let mut members = Members { left: BTreeMap::new(), faults: Vec::new(), unlisted: 0 };
         if text.is_empty() {
             return Ok(members);
         }
@@ -43,18 +46,21 @@ impl<'a> Members<'a> {
         }
         let pairs: Pairs<'a> = serde_json::from_str(value.get()).map_err(not_json)?;
         for (name, value) in pairs.0 {
-            if members.left.iter().any(|(other, _)| *other == name) {
-                members.fault(pointer_to(&name), "appears more than once".into());
-            } else {
-                members.left.push((name, value));
+            match members.left.entry(name) {
+                Entry::Vacant(place) => {
+                    place.insert(value);
+                }
+                Entry::Occupied(place) => {
+                    let pointer = pointer_to(place.key());
+                    members.fault(pointer, "appears more than once".into());
+                }
             }
         }
         Ok(members)
     }
 
     fn take(&mut self, name: &str) -> Option<&'a RawValue> {
-        let index = self.left.iter().position(|(other, _)| other == name)?;
-        Some(self.left.swap_remove(index).1)
+        self.left.remove(name)
     }
 
     fn fault(&mut self, pointer: String, detail: String) {
@@ -156,7 +162,7 @@ impl<'a> Members<'a> {
 
     /// Notes a fault if the member `name` is not there.
     pub(super) fn require(&mut self, name: &str) {
-        if !self.left.iter().any(|(other, _)| other == name) {
+        if !self.left.contains_key(name) {
             self.fault(pointer_to(name), "is missing".into());
         }
     }
@@ -253,9 +259,10 @@ impl<'de> Visitor<'de> for TextVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SETTLE_BYTES_MAX;
 
     /// The faults found in the end, each as pointer and detail.
-    fn faults(mut members: Members<'_>) -> Vec<String> {
+    fn faults(members: &mut Members<'_>) -> Vec<String> {
         members.note_left_over();
         members.faults.iter().map(ToString::to_string).collect()
     }
@@ -292,7 +299,19 @@ mod tests {
             "/ids: is missing",
             "/a~1b: is not a member of this request",
         ];
-        assert_eq!(faults(members), expected);
+        assert_eq!(faults(&mut members), expected);
+    }
+
+    /// Compared with one another by pairs, the names of this body would cost a thousand million
+    /// comparisons.
+    #[test]
+    fn as_many_members_as_fit_are_read_and_counted() {
+        let pairs = (0..SETTLE_BYTES_MAX / 12).map(|n| format!("\"{n:x}\":0"));
+        let body = format!("{{{},\"0\":1}}", pairs.collect::<Vec<_>>().join(","));
+        assert!(body.len() <= SETTLE_BYTES_MAX);
+        let mut members = Members::parse(body.as_bytes()).unwrap();
+        assert_eq!(faults(&mut members)[0], "/0: appears more than once");
+        assert_eq!(members.faults.len() + members.unlisted, SETTLE_BYTES_MAX / 12 + 1);
     }
 
     #[test]
@@ -344,14 +363,14 @@ mod tests {
             let body = format!("{{\"max\":{token}}}");
             let mut members = Members::parse(body.as_bytes()).unwrap();
             assert_eq!(members.whole("max", 0..=1000), None, "{token}");
-            assert_eq!(faults(members).len(), 1, "{token}");
+            assert_eq!(faults(&mut members).len(), 1, "{token}");
         }
         let mut members = Members::parse(br#"{"reason":"1234567890!"}"#).unwrap();
         assert_eq!(members.string("reason", 10), None);
-        assert_eq!(faults(members)[0], "/reason: is 11 bytes, at most 10");
+        assert_eq!(faults(&mut members)[0], "/reason: is 11 bytes, at most 10");
         let mut members = Members::parse(br#"{"receipts":[]}"#).unwrap();
         assert_eq!(members.strings("receipts", 1..=2), None);
-        assert_eq!(faults(members)[0], "/receipts: has 0 items, must have 1 to 2");
+        assert_eq!(faults(&mut members)[0], "/receipts: has 0 items, must have 1 to 2");
     }
 
     #[test]
