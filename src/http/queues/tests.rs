@@ -330,3 +330,34 @@ async fn who_has_left_leases_nothing_that_arrives_later() {
     assert_eq!(poll.await.unwrap(), []);
     assert_eq!(counts(&mut server).await, [1, 0, 0, 0]);
 }
+
+/// Whoever waits next is woken when a poll ends in this way without a message.
+async fn assert_watch_is_passed_on(end: impl AsyncFnOnce(&Link, JoinHandle<Vec<Delivery>>)) {
+    let server = Server::start().await;
+    let link = link();
+    let poll = long_poll(&server, &link);
+    tokio::task::yield_now().await;
+    server.catch_up().await;
+    // Once more, so that the poll has heard that there is nothing and waits.
+    tokio::task::yield_now().await;
+    let queue = "formulas".parse().unwrap();
+    let arrivals = server.context().engine.arrivals(&queue).unwrap();
+    let mut next_in_line = Box::pin(arrivals.notified());
+    assert!(!next_in_line.as_mut().enable(), "nothing has happened yet");
+    end(&link, poll).await;
+    assert!(next_in_line.as_mut().enable(), "the next one knows no lease that lapses");
+}
+
+#[tokio::test]
+async fn who_leaves_a_long_poll_passes_the_watch_to_the_next_in_line() {
+    assert_watch_is_passed_on(async |link, poll| {
+        link.hang_up();
+        assert_eq!(poll.await.unwrap(), []);
+    })
+    .await;
+    assert_watch_is_passed_on(async |_, poll| {
+        poll.abort();
+        assert!(poll.await.unwrap_err().is_cancelled());
+    })
+    .await;
+}

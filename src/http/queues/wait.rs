@@ -1,8 +1,15 @@
 //! Long polls: a lease that waits for something to arrive.
+//!
+//! What comes back by itself, because its lease lapses or its delay passes, nobody announces. So
+//! of those who wait at least one knows the next such moment and looks again then: he has the
+//! watch. The engine wakes one of them whenever a record sets a new moment, and that one has it
+//! from there on. Whoever leaves wakes the next in line, who looks again and has it then.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::engine::command::{Delivery, LeaseRequest, Rejection};
@@ -23,6 +30,7 @@ pub(super) async fn lease(
     let engine = &context.engine;
     let arrivals = engine.arrivals(&wish.queue).ok_or(Rejection::QueueUnknown)?;
     let end = Instant::now() + Duration::from_millis(wait_ms);
+    let mut watch: Option<Watch> = None;
     loop {
         // Registered before the queue is looked at, so that no arrival in between is missed.
         // One that is not waited for after all is passed on to the next in line.
@@ -30,9 +38,17 @@ pub(super) async fn lease(
         arrival.as_mut().enable();
         let began = engine.uptime();
         let deliveries = engine.lease(wish.clone()).await?;
-        if !deliveries.is_empty() || Instant::now() >= end {
+        if !deliveries.is_empty() {
+            // The record of this lease has woken the next in line.
+            if let Some(watch) = watch.take() {
+                watch.end();
+            }
             return Ok(deliveries);
         }
+        if Instant::now() >= end {
+            return Ok(deliveries);
+        }
+        watch.get_or_insert_with(|| Watch(Some(Arc::clone(&arrivals))));
         tokio::select! {
             // In this order: who has left must not lease what arrived at the same time.
             biased;
@@ -40,6 +56,26 @@ pub(super) async fn lease(
             () = context.shutdown.draining() => return Ok(Vec::new()),
             () = arrival => {}
             () = sleep_until(next_look(end, engine.next_due_ms(&wish.queue, began))) => {}
+        }
+    }
+}
+
+/// The watch of one who waits, which passes to the next in line however he leaves: he may have
+/// had enough, or be dropped with his connection in the middle of it.
+struct Watch(Option<Arc<Notify>>);
+
+impl Watch {
+    /// Leaves without passing the watch on.
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // When nobody waits, whoever comes next looks once more than he needs to.
+        if let Some(arrivals) = &self.0 {
+            arrivals.notify_one();
         }
     }
 }
