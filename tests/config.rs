@@ -88,7 +88,7 @@ fn defaults_are_those_of_the_contract() {
         max_attempts = 5  # default\n\
         max_concentration = 100  # default\n\
         # tokens is not set\n\
-        # log_format is not set\n\
+        # log_format is not set: pretty on a terminal, json otherwise\n\
         log_level = \"info\"  # default\n\
         segment_size = \"64MiB\"  # default\n";
     assert_eq!(Setup::new().shown(), expected);

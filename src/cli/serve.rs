@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::reset;
-use crate::cli::settings_args::SettingArgs;
+use crate::cli::settings_args::{SettingArgs, unknown_variables};
 use crate::cli::store::{HttpSettings, Recovered, Store, StoreSettings};
 use crate::cli::{events, system};
 use crate::config::Config;
@@ -33,6 +33,9 @@ pub(crate) fn run(arguments: &SettingArgs) -> Result<Exit, Failure> {
     let config = arguments.load()?.config;
     let tokens = config.tokens.as_deref().map(read_tokens).transpose()?;
     events::start(&config);
+    for variable in unknown_variables() {
+        warn!(variable, "this variable is no setting; `sillage config` shows all that are");
+    }
     let address = config.listen;
     let cannot_listen = |error| Failure::Listen { address, error };
     let connections_max = system::connections_max()?;

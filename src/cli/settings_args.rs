@@ -8,8 +8,12 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::config::{self, Effective, Form, Invalid, SETTINGS, Setting, Sources};
 
+/// What the names of our variables begin with.
+const PREFIX: &str = "SILLAGE_";
 /// The variable that names the configuration file.
 const CONFIG_VARIABLE: &str = "SILLAGE_CONFIG";
+/// The variables of the commands that talk to a server.
+const CLIENT_VARIABLES: [&str; 2] = ["SILLAGE_URL", "SILLAGE_TOKEN"];
 
 /// The settings given as flags.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +38,24 @@ impl SettingArgs {
     }
 }
 
+/// Variables that look like settings and are none: somebody has misspelt one. They may belong to
+/// something else after all, so they are no error as an unknown key of the file is.
+pub(crate) fn unknown_variables() -> Vec<String> {
+    let names = env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    let mut unknown: Vec<String> = names.filter(|name| is_unknown(name)).collect();
+    unknown.sort();
+    unknown
+}
+
+fn is_unknown(name: &str) -> bool {
+    let is_known = || {
+        name == CONFIG_VARIABLE
+            || CLIENT_VARIABLES.contains(&name)
+            || SETTINGS.iter().any(|setting| setting.variable() == name)
+    };
+    name.starts_with(PREFIX) && !is_known()
+}
+
 /// An empty variable counts as unset: that is how compose files and scripts leave one out.
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
@@ -43,7 +65,8 @@ fn argument(setting: &'static Setting) -> Arg {
     let flag = setting.flag();
     let long = flag.trim_start_matches('-').to_owned();
     let mut help = setting.help.to_owned();
-    if let (Some(default), false) = (setting.default, setting.form == Form::Switch) {
+    let default = setting.default.or(setting.otherwise);
+    if let (Some(default), false) = (default, setting.form == Form::Switch) {
         help.push_str(&format!(" [default: {default}]"));
     }
     help.push_str(&format!(" [env: {}]", setting.variable()));
@@ -93,5 +116,20 @@ impl FromArgMatches for SettingArgs {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         *self = SettingArgs::from_arg_matches(matches)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_looks_like_a_setting_and_is_none_is_unknown() {
+        for name in ["SILLAGE_LISTN", "SILLAGE_", "SILLAGE_listen"] {
+            assert!(is_unknown(name), "{name}");
+        }
+        for name in ["SILLAGE_LISTEN", "SILLAGE_CONFIG", "SILLAGE_URL", "SILLAGE_TOKEN", "PATH"] {
+            assert!(!is_unknown(name), "{name}");
+        }
     }
 }

@@ -20,7 +20,8 @@ pub(crate) fn run(arguments: &SettingArgs, out: &mut impl Write) -> Result<Exit,
 
 fn line(setting: &Setting, value: &EffectiveValue) -> String {
     let Some(text) = &value.text else {
-        return format!("# {} is not set", setting.key);
+        let otherwise = setting.otherwise.map(|otherwise| format!(": {otherwise}"));
+        return format!("# {} is not set{}", setting.key, otherwise.unwrap_or_default());
     };
     let shown = match (setting.secrecy, setting.form) {
         (Secrecy::Secret, _) => quoted(MASK),

@@ -21,6 +21,8 @@ pub struct Setting {
     pub secrecy: Secrecy,
     /// The value when nobody sets it; `None`: unset.
     pub default: Option<&'static str>,
+    /// What holds while it is unset, if that is a value by circumstances.
+    pub otherwise: Option<&'static str>,
     /// What it does, for `--help`.
     pub help: &'static str,
     assign: fn(&mut Config, &str) -> Result<(), ValueFault>,
@@ -80,6 +82,7 @@ const BLANK: Setting = Setting {
     form: Form::Switch,
     secrecy: Secrecy::Plain,
     default: None,
+    otherwise: None,
     help: "",
     assign: |_, _| Ok(()),
 };
@@ -170,8 +173,8 @@ pub static SETTINGS: [Setting; 12] = [
     Setting {
         key: "log_format",
         form: Form::Text("FORMAT"),
-        help: "How events are written to stderr: pretty or json [default: pretty on a terminal, \
-               else json]",
+        otherwise: Some("pretty on a terminal, json otherwise"),
+        help: "How events are written to stderr: pretty or json",
         assign: |config, text| {
             let formats = &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
             let value = one_of(text, formats, &["pretty", "json"])?;
