@@ -63,6 +63,8 @@ fn b02_full_disk_is_507_and_intake_resumes_by_itself() {
     let Some(server) = serve_on_small_file_system(&store) else { return };
     let mut client = server.client();
     client.post("/formulas", large(0)).expect(201);
+    let keyed = Call::post("/formulas", format!("[{},{}]", large(0), numbered(0))).key("before");
+    let first_answer = client.send(&keyed).expect(207);
     let filler = Path::new("/proc")
         .join(server.pid().as_raw_nonzero().to_string())
         .join("root")
@@ -73,7 +75,9 @@ fn b02_full_disk_is_507_and_intake_resumes_by_itself() {
     let refused = (1..1000).find(|&n| client.post("/formulas", large(n)).status != 201);
     let first_refused = refused.expect("a full disk refuses at last");
     assert_problem(&client.post("/formulas", large(first_refused)), 507);
-    assert_eq!(list_all(&mut client).len() as u64, first_refused, "reads go on");
+    assert_problem(&client.post("/formulas", large(0)), 409);
+    assert_eq!(client.send(&keyed).body, first_answer.body, "neither needs any room");
+    assert_eq!(list_all(&mut client).len() as u64, first_refused + 1, "reads go on");
     let held = lease(&mut client, 1, 30.0);
     settle(&mut client, "ack", &[&held[0].receipt], &json!({})).expect(200);
 
@@ -83,9 +87,9 @@ fn b02_full_disk_is_507_and_intake_resumes_by_itself() {
         assert!([201, 507].contains(&answer.status), "{answer:?}");
         answer.status == 201
     });
-    assert_eq!(list_all(&mut client).len() as u64, first_refused + 1);
+    assert_eq!(list_all(&mut client).len() as u64, first_refused + 2);
     let waiting = queue_count(&mut client, "ready");
-    assert_eq!(waiting, first_refused, "one message each, one of them acked");
+    assert_eq!(waiting, first_refused + 1, "one message each, one of them acked");
 }
 
 #[test]

@@ -105,9 +105,7 @@ impl Core {
     /// # Errors
     /// The log's error, after which nothing more can be appended.
     pub fn execute(&mut self, command: Command) -> Result<Pending<Decided>, Error> {
-        if command.is_intake() && !self.has_room() {
-            return Ok(Pending::new(Lsn::ZERO, Err(Refusal::DiskFull)));
-        }
+        let has_room = !command.is_intake() || self.has_room();
         // Only this thread changes the state, so it is the same when the facts are applied. In
         // between whoever asks need not wait: neither for the decision nor for the log, which
         // may be turning to its next segment.
@@ -121,6 +119,8 @@ impl Core {
             (decide::decide(&state, command, &circumstances), circumstances.now)
         };
         let decided = match verdict {
+            // Only what would have to be recorded: a duplicate is one on a full disk, too.
+            Ok(Verdict::Record(..)) if !has_room => Err(Refusal::DiskFull),
             Ok(Verdict::Record(facts, draft)) => match self.record(facts, now) {
                 Ok((first, facts)) => Ok(draft.complete(facts, first, now.wall)),
                 Err(Error::NoSpace) => Err(Refusal::DiskFull),

@@ -110,7 +110,8 @@ impl Engine {
         Ok((engine, thread))
     }
 
-    /// Why work of this kind would be refused at once, if it would: asked before a body is read.
+    /// Why work of this kind would be refused, if it would: asked before a body is read. A full
+    /// disk refuses of the intake only what is new.
     #[must_use]
     pub fn refuses(&self, work: Work) -> Option<Rejection> {
         match self.health() {

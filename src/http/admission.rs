@@ -29,7 +29,7 @@ pub(super) fn check(
     check_expect(&head.headers)?;
     check_accept(&head.headers, route.produces)?;
     check_body(route.body, &head.headers, body)?;
-    check_room(context, route)?;
+    check_room(context, route, &head.headers)?;
     Ok((caller, query))
 }
 
@@ -48,9 +48,15 @@ fn check_expect(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-fn check_room(context: &Context, route: &Route) -> Result<(), Problem> {
+fn check_room(context: &Context, route: &Route, headers: &HeaderMap) -> Result<(), Problem> {
     let refused: Option<Rejection> = route.work.and_then(|work| context.engine.refuses(work));
-    refused.map_or(Ok(()), |rejection| Err(rejection.into()))
+    match refused {
+        None => Ok(()),
+        // What is stored already is answered as ever, and only the body tells whether it is. But
+        // who asks before he sends it is told at once.
+        Some(Rejection::DiskFull) if !headers.contains_key(EXPECT) => Ok(()),
+        Some(rejection) => Err(rejection.into()),
+    }
 }
 
 fn check_body(kind: BodyKind, headers: &HeaderMap, body: &BodyReader) -> Result<(), Problem> {
