@@ -32,9 +32,16 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a body that leases or settles: `LEASE_MESSAGES_MAX` receipts of 60 characters, and
 /// a reason, with room to spare.
 pub const SETTLE_BYTES_MAX: usize = 256 << 10;
-/// Bytes of all bodies that are being gathered from several pieces: keeps the process small
-/// when every connection sends its largest body at once.
+/// Bytes of all bodies that are being gathered from several pieces, of lines that have begun,
+/// and of chunks of lines in flight: keeps the process small when every connection sends its
+/// largest body at once.
 pub const BODIES_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a body or line that is parsed on the network thread: the most hostile one of this
+/// size takes about 15 ms there, and handing it to another thread costs some 50 µs.
+pub const PARSE_INLINE_BYTES_MAX: usize = 64 << 10;
+/// Threads for bodies beyond `PARSE_INLINE_BYTES_MAX`: one, which shares the processors with
+/// network and writer and leaves them most of the time even under a storm of such bodies.
+pub const PARSE_THREADS: usize = 1;
 /// Formulas in one array.
 pub const BATCH_ITEMS_MAX: usize = 1000;
 /// Bytes of a body that holds an array: `BATCH_ITEMS_MAX` formulas of 8 KiB on average.
@@ -67,8 +74,9 @@ pub const LEASE_MS_MIN: u64 = 10;
 pub const LEASE_MS_MAX: u64 = 12 * 3600 * 1000;
 /// Lease when the consumer names none.
 pub const LEASE_MS_DEFAULT: u64 = 30_000;
-/// Bytes of leased messages after which they are sent while the rest is read.
-pub const LEASE_PIECE_BYTES: usize = 1 << 20;
+/// Bytes of leased messages after which they are sent while the rest is read: a hundred usual
+/// ones, and what a client that does not read keeps in memory.
+pub const LEASE_PIECE_BYTES: usize = 64 << 10;
 /// Longest long poll.
 pub const LEASE_WAIT_MS_MAX: u64 = 20_000;
 /// Longest delay of a nack.
@@ -89,6 +97,9 @@ pub const PAGE_DEFAULT: usize = 100;
 pub const PAGE_STEP: usize = 32;
 /// Bytes of a page after which it ends early, with a cursor.
 pub const PAGE_BYTES_MAX: usize = 8 << 20;
+/// Bytes of all pages and other large responses that clients have not read yet. Past it pages
+/// end early, with a cursor, and other large responses are refused.
+pub const PAGES_BYTES_MAX: usize = 64 << 20;
 /// Records read for one page of a filtered list; the cursor goes on from there.
 pub const PAGE_SCAN_MAX: usize = 20_000;
 /// Bytes of a queue's name.
@@ -178,14 +189,23 @@ pub const HEAD_DEADLINE_MS: u64 = 10_000;
 pub const BODY_DEADLINE_MS: u64 = 10_000;
 /// A body slower than this, after its first `BODY_DEADLINE_MS`, is cut off.
 pub const BODY_BYTES_PER_S_MIN: u64 = 1024;
-/// Time without progress after which a response that nobody reads is given up.
+/// Time without progress after which a response that nobody reads is given up; and the time
+/// that all waits of a response may take beyond what its bytes take at the minimum rate.
 pub const WRITE_DEADLINE_MS: u64 = 20_000;
+/// A response that is read more slowly, after its first `WRITE_DEADLINE_MS`, is given up.
+pub const RESPONSE_BYTES_PER_S_MIN: u64 = 1024;
 /// An idle keep-alive connection is closed after this.
 pub const KEEP_ALIVE_MS: u64 = 75_000;
 /// Bytes read from a connection at once: one head with one formula, many times over.
 pub const INBOX_BYTES: usize = 16 << 10;
 /// Bytes that hyper buffers in each direction of a connection.
 pub const CONNECTION_BUFFER_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a response that are handed to hyper at once, which copies them into the buffer of
+/// the connection.
+pub const RESPONSE_PIECE_BYTES: usize = 16 << 10;
+/// Bytes of a response that are not charged to a budget: nearly all responses are smaller, and
+/// `CONNECTIONS_MAX` of them are no more than 32 MiB.
+pub const RESPONSE_BYTES_FREE: usize = 16 << 10;
 /// How long a refused client is listened to, so that it can read why before the reset.
 pub const LINGER_MS: u64 = 2_000;
 /// Connections over a cap that are told so; more are just closed.
@@ -230,8 +250,12 @@ const _: () = assert!(BODY_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX > BODY_BYTES_MAX);
 const _: () = assert!(NDJSON_CHUNK_LINES <= BATCH_ITEMS_MAX);
 const _: () = assert!(NDJSON_CHUNK_BYTES + NDJSON_LINE_BYTES_MAX <= BATCH_BYTES_MAX);
+const _: () = assert!(PARSE_INLINE_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(PAGE_STEP <= PAGE_MAX);
 const _: () = assert!(BODIES_BYTES_MAX >= 4 * BATCH_BYTES_MAX);
+const _: () = assert!(PAGES_BYTES_MAX >= 4 * PAGE_BYTES_MAX);
+const _: () = assert!(RESPONSE_BYTES_FREE * CONNECTIONS_MAX <= 32 << 20);
+const _: () = assert!(RESPONSE_PIECE_BYTES <= CONNECTION_BUFFER_BYTES_MAX);
 const _: () = assert!(SETTLE_BYTES_MAX >= LEASE_MESSAGES_MAX * 128 + REASON_BYTES_MAX);
 const _: () = assert!(COMMANDS_MAX >= 2 * CONNECTIONS_MAX);
 const _: () = assert!(BATCH_COMMANDS_MAX <= COMMANDS_MAX);

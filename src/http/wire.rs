@@ -22,6 +22,7 @@
 
 mod alarm;
 mod inbox;
+mod outflow;
 
 use std::io;
 use std::pin::Pin;
@@ -34,6 +35,7 @@ use tokio::time::Instant;
 
 use alarm::Alarm;
 use inbox::Inbox;
+use outflow::Outflow;
 
 use super::chunks::{Chunks, Found};
 use super::connection::Link;
@@ -48,7 +50,8 @@ pub(crate) struct Patience {
     pub(crate) head: Duration,
     /// For the next request.
     pub(crate) keep_alive: Duration,
-    /// For a client to read on.
+    /// For a client to read on: each single wait, and all waits of a response together beyond
+    /// what its bytes so far take at the minimum rate.
     pub(crate) write: Duration,
     /// For a refused client to fall silent.
     pub(crate) linger: Duration,
@@ -68,8 +71,8 @@ pub(crate) struct Wire<S> {
     is_ended: bool,
     /// Since when the client owes us a head, or nothing at all has happened.
     quiet_since: Option<Instant>,
-    /// Since when the socket takes no more bytes.
-    blocked_since: Option<Instant>,
+    /// How the client takes what it is sent.
+    outflow: Outflow,
     /// Since when the closing connection is read empty.
     lingering_since: Option<Instant>,
     alarm: Alarm,
@@ -107,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             heads: 0,
             is_ended: false,
             quiet_since: Some(now),
-            blocked_since: None,
+            outflow: Outflow::default(),
             lingering_since: None,
             alarm: Alarm::new(now + patience.head),
         }
@@ -202,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let is_first = self.heads == 0;
         let patience = match self.stage {
             Stage::Head { seen: 1.. } => self.patience.head,
-            Stage::Head { .. } if self.link.is_busy() || self.blocked_since.is_some() => {
+            Stage::Head { .. } if self.link.is_busy() || self.outflow.is_blocked() => {
                 // Somebody waits for us, not we for them.
                 self.quiet_since = None;
                 return Poll::Pending;
@@ -224,7 +227,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Begins to wait for the next request. Hyper does not read again after a response when its
     /// last read was pending, so the wire has to see to it that it wakes.
     fn after_response(&mut self, cx: &mut Context<'_>) {
-        if self.link.is_busy() || self.quiet_since.is_some() {
+        if self.link.is_busy() {
+            return;
+        }
+        self.outflow = Outflow::default();
+        if self.quiet_since.is_some() {
             return;
         }
         if self.is_ended || self.poll_quiet(cx).is_ready() {
@@ -238,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             // In a body it breaks off: the handler is to know at once.
             Stage::Body(_) | Stage::Chunked(_) | Stage::Broken => true,
             Stage::Head { .. } | Stage::Refused => {
-                !self.link.is_busy() && self.blocked_since.is_none()
+                !self.link.is_busy() && !self.outflow.is_blocked()
             }
         }
     }
@@ -316,13 +323,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let wire = &mut *self;
         match Pin::new(&mut wire.socket).poll_write(cx, bytes) {
             Poll::Ready(written) => {
-                wire.blocked_since = None;
-                wire.metrics.sent_bytes.inc_by(*written.as_ref().unwrap_or(&0) as u64);
+                let bytes = *written.as_ref().unwrap_or(&0) as u64;
+                wire.outflow.note_sent(bytes);
+                wire.metrics.sent_bytes.inc_by(bytes);
                 Poll::Ready(written)
             }
             Poll::Pending => {
-                let since = *wire.blocked_since.get_or_insert_with(Instant::now);
-                ready!(wire.alarm.poll(since + wire.patience.write, cx));
+                let deadline = wire.outflow.deadline(wire.patience.write);
+                ready!(wire.alarm.poll(deadline, cx));
                 tracing::debug!("the client does not read its response");
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
