@@ -7,11 +7,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::failure::Failure;
-use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED};
+use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED, PARSE_THREADS};
 
-/// A runtime on the calling thread.
+/// A runtime on the calling thread, with a thread beside it for what would hold that one up.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
-    let built = Builder::new_current_thread().enable_all().build();
+    let built =
+        Builder::new_current_thread().enable_all().max_blocking_threads(PARSE_THREADS).build();
     built.map_err(|error| Failure::System { what: "starting the runtime", error })
 }
 

@@ -32,12 +32,12 @@ pub(super) fn mode(query: &Query) -> Result<BatchMode, Problem> {
 /// Answers an array.
 pub(super) async fn submit(
     context: &Context,
-    request: &Request,
-    body: &Bytes,
+    mut request: Request,
+    body: Bytes,
     key: Option<RequestKey>,
     mode: BatchMode,
 ) -> Result<Response, Problem> {
-    let items = match items(context, body, mode) {
+    let items = match items(context, &mut request, body, mode).await {
         Ok(items) => items,
         Err(problem) => return Err(unless_key_reused(context, key.as_ref(), problem).await),
     };
@@ -47,8 +47,15 @@ pub(super) async fn submit(
 }
 
 /// What the engine is to decide.
-fn items(context: &Context, body: &Bytes, mode: BatchMode) -> Result<Vec<Item>, Problem> {
-    let parsed = formula::parse_array(body, &context.rules).map_err(|invalid| refuse(&invalid))?;
+async fn items(
+    context: &Context,
+    request: &mut Request,
+    body: Bytes,
+    mode: BatchMode,
+) -> Result<Vec<Item>, Problem> {
+    let rules = context.rules;
+    let read = move |body: &[u8]| formula::parse_array(body, &rules);
+    let parsed = request.read(body, read).await.map_err(|invalid| refuse(&invalid))?;
     match mode {
         BatchMode::PerItem => Ok(parsed.into_iter().map(item).collect()),
         BatchMode::Atomic => all_valid(parsed),

@@ -15,14 +15,14 @@ use crate::engine::command::{
 };
 use crate::formula::{self, Formula, Invalid};
 use crate::http::keys::{IdempotencyKey, RequestDigest};
-use crate::http::paging::{Cursor, Page, next_link};
+use crate::http::paging::{Cursor, Page, Pushed, Rows, next_link};
 use crate::http::problem::{Fault, Kind, Place, Problem, existing};
 use crate::http::render::{self, Object};
 use crate::http::request::{Query, Request};
 use crate::http::response::Response;
 use crate::http::{Context, KeyPolicy, batches, etag, ndjson};
 use crate::ids::Lsn;
-use crate::limits::{BATCH_BYTES_MAX, BODY_BYTES_MAX, PAGE_BYTES_MAX, PAGE_STEP};
+use crate::limits::{BATCH_BYTES_MAX, BODY_BYTES_MAX, PAGE_STEP};
 
 /// Says that an answer is given again under a spent key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -39,9 +39,9 @@ pub(super) async fn submit(context: &Context, mut request: Request) -> Result<Re
     let body = request.body(BATCH_BYTES_MAX).await?;
     let key = key.map(|key| key.of_request(request.caller().name(), digest(&request, &body)));
     if body.trim_ascii_start().starts_with(b"[") {
-        return Box::pin(batches::submit(context, &request, &body, key, mode)).await;
+        return Box::pin(batches::submit(context, request, body, key, mode)).await;
     }
-    let checked = match check_body(context, &body) {
+    let checked = match check_body(context, &mut request, body).await {
         Ok(checked) => checked,
         Err(problem) => return Err(unless_key_reused(context, key.as_ref(), problem).await),
     };
@@ -102,13 +102,19 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
     media_type.trim_ascii().eq_ignore_ascii_case(b"application/x-ndjson")
 }
 
-fn check_body(context: &Context, body: &[u8]) -> Result<formula::Checked, Problem> {
+async fn check_body(
+    context: &Context,
+    request: &mut Request,
+    body: Bytes,
+) -> Result<formula::Checked, Problem> {
     // The body was read under the limit for arrays, before it was known to be none.
     if body.len() > BODY_BYTES_MAX {
         let detail = format!("a formula is at most {BODY_BYTES_MAX} bytes");
         return Err(Problem::new(Kind::BodyTooLarge, detail));
     }
-    formula::parse(body, &context.rules).map_err(|invalid| refuse(&invalid))
+    let rules = context.rules;
+    let read = move |body: &[u8]| formula::parse(body, &rules);
+    request.read(body, read).await.map_err(|invalid| refuse(&invalid))
 }
 
 /// The problem of a body that is no valid formula.
@@ -155,7 +161,7 @@ fn formula_json(stored: &StoredFormula) -> Vec<u8> {
 /// nothing.
 pub(super) async fn check(context: &Context, mut request: Request) -> Result<Response, Problem> {
     let body = request.body(BODY_BYTES_MAX).await?;
-    let checked = check_body(context, &body)?;
+    let checked = check_body(context, &mut request, body).await?;
     let duplicate = context.engine.find_duplicate(&checked.fingerprint).await?;
     let mut json = Vec::new();
     let mut object = Object::open(&mut json);
@@ -175,48 +181,40 @@ pub(super) async fn list(context: &Context, request: Request) -> Result<Response
     let query = request.query();
     let page = Page::read(query.get("limit"), query.get("after"))?;
     let filter = Arc::new(Filter::read(query)?);
-    let (json, next) = list_json(context, page, &filter).await?;
-    let response = Response::json(StatusCode::OK, json);
+    let rows = Rows::open("formulas", request.page_charge());
+    let (rows, next) = fill(rows, context, page, &filter).await?;
+    let response = rows.close(next);
     let Some(next) = next else { return Ok(response) };
     let parameters = ["limit", "name", "material"].map(|name| (name, query.get(name)));
     let link = HeaderValue::try_from(next_link("/formulas", &parameters, next));
     Ok(response.header(LINK, link.expect("a percent-encoded query is plain ASCII")))
 }
 
-/// Reads the page in steps, so that neither a thousand of the largest formulas nor a list of
-/// that size is ever held in memory: a page ends early, with a cursor, at `PAGE_BYTES_MAX`.
-async fn list_json(
+/// Fills a page; gives the cursor behind it. Reads in steps, so that a thousand of the largest
+/// formulas are never held in memory.
+async fn fill(
+    mut rows: Rows,
     context: &Context,
     page: Page,
     filter: &Arc<Filter>,
-) -> Result<(Vec<u8>, Option<Cursor>), Problem> {
-    let mut json = b"{\"formulas\":[".to_vec();
+) -> Result<(Rows, Option<Cursor>), Problem> {
     let mut after = page.after.map_or(Lsn::ZERO, |cursor| Lsn(cursor.0));
-    let mut rows = 0;
-    let next = loop {
-        let step = PAGE_STEP.min(page.limit - rows);
+    loop {
+        let step = PAGE_STEP.min(page.limit - rows.count());
         let filter = Arc::clone(filter);
         let wanted = move |formula: &Formula| filter.wants(formula);
         let FormulaPage { formulas, next } = context.engine.formulas(after, step, wanted).await?;
         for stored in &formulas {
-            if rows > 0 {
-                json.push(b',');
+            if rows.push(|json| render::formula(json, stored))? == Pushed::Full {
+                return Ok((rows, Some(Cursor(after.0))));
             }
-            render::formula(&mut json, stored);
-            rows += 1;
+            after = stored.lsn;
         }
-        let is_short = formulas.len() < step;
         match next {
-            Some(lsn) if !is_short && rows < page.limit && json.len() < PAGE_BYTES_MAX => {
-                after = lsn;
-            }
-            next => break next.map(|lsn| Cursor(lsn.0)),
+            Some(lsn) if formulas.len() == step && rows.count() < page.limit => after = lsn,
+            next => return Ok((rows, next.map(|lsn| Cursor(lsn.0)))),
         }
-    };
-    json.extend_from_slice(b"],\"next\":");
-    render::scalar(&mut json, &next.map(|cursor| cursor.to_string()));
-    json.push(b'}');
-    Ok((json, next))
+    }
 }
 
 /// Which formulas a list is to show: name keys, or `None` for any.

@@ -45,12 +45,16 @@ pub(super) const FIRST_SEQ: u64 = 2;
 
 /// A context with an engine that holds nothing.
 pub(super) fn context(key_policy: KeyPolicy) -> (Context, Trigger) {
-    let (context, trigger, _) = context_on(SimDisk::new(1), key_policy);
+    let (context, trigger, _) = context_on(SimDisk::new(1), key_policy, Bounds::default());
     (context, trigger)
 }
 
 /// A context with an engine on this disk, and the engine's clock.
-fn context_on(disk: SimDisk, key_policy: KeyPolicy) -> (Context, Trigger, Arc<ManualClock>) {
+fn context_on(
+    disk: SimDisk,
+    key_policy: KeyPolicy,
+    bounds: Bounds,
+) -> (Context, Trigger, Arc<ManualClock>) {
     let (trigger, shutdown) = Shutdown::new();
     let metrics = Arc::new(Metrics::new());
     let clock = Arc::new(ManualClock::at(1_795_000_000_000));
@@ -61,7 +65,7 @@ fn context_on(disk: SimDisk, key_policy: KeyPolicy) -> (Context, Trigger, Arc<Ma
         tokens: None,
         metrics,
         shutdown,
-        bounds: Bounds::default(),
+        bounds,
         id_seed: 0,
     };
     (context, trigger, clock)
@@ -125,10 +129,19 @@ impl Server {
         Server::start_with(KeyPolicy::Optional).await
     }
 
+    /// A server that bears only so much.
+    pub(super) async fn start_bounded(bounds: Bounds) -> Server {
+        Server::start_as(KeyPolicy::Optional, bounds).await
+    }
+
     /// A server with this policy.
     pub(super) async fn start_with(key_policy: KeyPolicy) -> Server {
+        Server::start_as(key_policy, Bounds::default()).await
+    }
+
+    async fn start_as(key_policy: KeyPolicy, bounds: Bounds) -> Server {
         let disk = SimDisk::new(1);
-        let (context, trigger, clock) = context_on(disk.handle(), key_policy);
+        let (context, trigger, clock) = context_on(disk.handle(), key_policy, bounds);
         let service = Arc::new(Service::new(context));
         let (client, server) = tokio::io::duplex(PIPE_BYTES);
         let (shared, link) = (Arc::clone(&service), Arc::new(Link::default()));

@@ -55,6 +55,11 @@ impl LineSplitter {
         self.chunk = chunk;
     }
 
+    /// Bytes kept of a line that has not ended.
+    pub(super) fn begun_bytes(&self) -> usize {
+        self.begun.len()
+    }
+
     /// The next line that has ended, or has become too long; `None` when more bytes are needed.
     pub(super) fn next_line(&mut self) -> Option<Line> {
         while !self.chunk.is_empty() {

@@ -7,9 +7,9 @@
 //!                                                  deadlines)             limits)      operating)
 //! ```
 //!
-//! Everything runs on one thread. A request spawns no task: its handler is polled by its
-//! connection, so a client that leaves takes its work with it, and one that does not read its
-//! answer gets no further one.
+//! Everything but the parsing of large bodies (`offload`) runs on one thread. A request spawns
+//! no task: its handler is polled by its connection, so a client that leaves takes its work with
+//! it, and one that does not read its answer gets no further one.
 //!
 //! Whatever is wrong with a request, and whatever layer finds it, the answer is a
 //! [`problem::Problem`] from one table, with the request's id.
@@ -17,6 +17,7 @@
 mod admission;
 pub mod auth;
 mod batches;
+mod budget;
 mod chunks;
 pub mod connection;
 mod etag;
@@ -29,6 +30,7 @@ mod lines;
 mod listener;
 mod members;
 mod ndjson;
+mod offload;
 mod operating;
 mod paging;
 pub mod problem;
@@ -81,11 +83,16 @@ pub struct Bounds {
     pub connections_per_address_max: usize,
     /// Requests on one connection before it is closed.
     pub requests_per_connection_max: u64,
+    /// Bytes of all bodies that are being gathered.
+    pub bodies_bytes_max: usize,
+    /// Bytes of all pages and other large responses that clients have not read yet.
+    pub pages_bytes_max: usize,
     /// Milliseconds for a request's head to arrive.
     pub head_deadline_ms: u64,
     /// Milliseconds for a body to begin and, at the minimum rate, to go on.
     pub body_deadline_ms: u64,
-    /// Milliseconds without progress after which a response is given up.
+    /// Milliseconds without progress, or of waiting beyond the minimum rate, after which a
+    /// response is given up.
     pub write_deadline_ms: u64,
     /// Milliseconds after which an idle connection is closed.
     pub keep_alive_ms: u64,
@@ -101,6 +108,8 @@ impl Default for Bounds {
             connections_max: limits::CONNECTIONS_MAX,
             connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
             requests_per_connection_max: limits::REQUESTS_PER_CONNECTION_MAX,
+            bodies_bytes_max: limits::BODIES_BYTES_MAX,
+            pages_bytes_max: limits::PAGES_BYTES_MAX,
             head_deadline_ms: limits::HEAD_DEADLINE_MS,
             body_deadline_ms: limits::BODY_DEADLINE_MS,
             write_deadline_ms: limits::WRITE_DEADLINE_MS,

@@ -7,10 +7,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use form_urlencoded::Serializer;
+use hyper::StatusCode;
 
+use crate::http::budget::{Charge, Exhausted};
 use crate::http::problem::Problem;
+use crate::http::render;
+use crate::http::response::Response;
 use crate::ids::Malformed;
-use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::limits::{
+    PAGE_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX, RESPONSE_BYTES_FREE, RESPONSE_PIECE_BYTES,
+};
 
 /// Where a page ends and the next one goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,77 @@ impl Page {
     }
 }
 
+/// The rows of a page while it is made.
+///
+/// A page ends early, with a cursor, at `PAGE_BYTES_MAX`; and when many clients have pages that
+/// they do not read, as soon as those together leave no more room.
+pub(super) struct Rows {
+    json: Vec<u8>,
+    count: usize,
+    charge: Charge,
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It is on the page.
+    Shown,
+    /// It is left to the next page: this one is full.
+    Full,
+}
+
+impl Rows {
+    /// A page whose rows are the array `name`.
+    pub(super) fn open(name: &str, charge: Charge) -> Rows {
+        Rows { json: format!("{{\"{name}\":[").into_bytes(), count: 0, charge }
+    }
+
+    /// Rows on the page.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Adds the row that `write` writes, if there is room for it.
+    ///
+    /// # Errors
+    /// `Exhausted`, when there is not even room for one row.
+    pub(super) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Pushed, Exhausted> {
+        let before = self.json.len();
+        if self.count > 0 {
+            self.json.push(b',');
+        }
+        write(&mut self.json);
+        match self.charge_for(self.json.len()) {
+            Ok(()) if self.count == 0 || self.json.len() <= PAGE_BYTES_MAX => {
+                self.count += 1;
+                Ok(Pushed::Shown)
+            }
+            Err(exhausted) if self.count == 0 => Err(exhausted),
+            Ok(()) | Err(_) => {
+                self.json.truncate(before);
+                Ok(Pushed::Full)
+            }
+        }
+    }
+
+    /// Charged by pieces, so that few rows trouble the budget.
+    fn charge_for(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        let wanted = bytes.saturating_sub(RESPONSE_BYTES_FREE);
+        match wanted.checked_sub(self.charge.bytes()) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.charge.take(more.next_multiple_of(RESPONSE_PIECE_BYTES)),
+        }
+    }
+
+    /// The page as a response, with the cursor to the next one.
+    pub(super) fn close(mut self, next: Option<Cursor>) -> Response {
+        self.json.extend_from_slice(b"],\"next\":");
+        render::scalar(&mut self.json, &next.map(|cursor| cursor.to_string()));
+        self.json.push(b'}');
+        Response::json(StatusCode::OK, self.json).charged(self.charge)
+    }
+}
+
 /// The value of `Link` that leads to the next page of `path`, with the parameters of this one.
 pub(super) fn next_link(path: &str, parameters: &[(&str, Option<&str>)], next: Cursor) -> String {
     let mut query = Serializer::new(String::new());
@@ -74,7 +151,34 @@ pub(super) fn next_link(path: &str, parameters: &[(&str, Option<&str>)], next: C
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::http::budget::Budget;
+
+    /// Rows that fit, of so many bytes each.
+    fn fill(rows: &mut Rows, bytes: usize) -> usize {
+        let row = |json: &mut Vec<u8>| json.resize(json.len() + bytes, b'0');
+        while rows.push(row) == Ok(Pushed::Shown) {}
+        rows.count()
+    }
+
+    #[test]
+    fn a_page_ends_at_its_limit_and_before_all_pages_reach_theirs() {
+        let budget = Arc::new(Budget::new(PAGE_BYTES_MAX + RESPONSE_PIECE_BYTES));
+        let mut first = Rows::open("rows", budget.open());
+        assert_eq!(fill(&mut first, 99_999), PAGE_BYTES_MAX / 100_000);
+        let mut second = Rows::open("rows", budget.open());
+        let fitting = fill(&mut second, 999);
+        assert!((16..64).contains(&fitting), "{fitting}");
+        let page = first.close(None);
+        let mut third = Rows::open("rows", budget.open());
+        let row = |json: &mut Vec<u8>| json.resize(json.len() + PAGE_BYTES_MAX / 2, b'0');
+        assert_eq!(third.push(row), Err(Exhausted), "not even one row");
+        drop(page);
+        let mut fourth = Rows::open("rows", budget.open());
+        assert_eq!(fourth.push(row), Ok(Pushed::Shown));
+    }
 
     #[test]
     fn cursors_read_back_only_their_own_spelling() {

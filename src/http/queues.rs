@@ -16,7 +16,7 @@ pub(super) use settle::{ack, extend, nack};
 use crate::engine::command::{LeaseRequest, MessagePhase, QueueStatus, Rejection, Selection};
 use crate::http::Context;
 use crate::http::members::Members;
-use crate::http::paging::{Cursor, Page, next_link};
+use crate::http::paging::{Cursor, Page, Pushed, Rows, next_link};
 use crate::http::problem::{Kind, Problem};
 use crate::http::render::{self, Object};
 use crate::http::request::Request;
@@ -24,7 +24,7 @@ use crate::http::response::Response;
 use crate::ids::{Lsn, MessageId, QueueName};
 use crate::limits::{
     LEASE_MESSAGES_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN, LEASE_WAIT_MS_MAX,
-    PAGE_BYTES_MAX, REDRIVE_IDS_MAX, SETTLE_BYTES_MAX,
+    REDRIVE_IDS_MAX, SETTLE_BYTES_MAX,
 };
 
 /// How a queue stands, now.
@@ -98,8 +98,9 @@ pub(super) async fn messages(context: &Context, request: Request) -> Result<Resp
     let query = request.query();
     let phase = phase(query.get("state"))?;
     let page = Page::read(query.get("limit"), query.get("after"))?;
-    let (json, next) = rows_json(context, &queue, phase, page).await?;
-    let response = Response::json(StatusCode::OK, json);
+    let rows = Rows::open("messages", request.page_charge());
+    let (rows, next) = fill(rows, context, (&queue, phase), page).await?;
+    let response = rows.close(next);
     let Some(next) = next else { return Ok(response) };
     let parameters = ["state", "limit"].map(|name| (name, query.get(name)));
     let link = next_link(&format!("/queues/{queue}/messages"), &parameters, next);
@@ -117,35 +118,25 @@ fn phase(text: Option<&str>) -> Result<MessagePhase, Problem> {
     }
 }
 
-/// A page of rows and the cursor behind it. It ends early at `PAGE_BYTES_MAX`.
-async fn rows_json(
+/// Fills a page with the messages of a queue that are in one phase; gives the cursor behind it.
+async fn fill(
+    mut rows: Rows,
     context: &Context,
-    queue: &QueueName,
-    phase: MessagePhase,
+    (queue, phase): (&QueueName, MessagePhase),
     page: Page,
-) -> Result<(Vec<u8>, Option<Cursor>), Problem> {
+) -> Result<(Rows, Option<Cursor>), Problem> {
     let after = page.after.map(|cursor| MessageId(Lsn(cursor.0)));
     // One more than is shown tells whether there is a next page.
     let views = context.engine.peek(queue, phase, after, page.limit + 1).await?;
-    let mut json = b"{\"messages\":[".to_vec();
-    let mut shown = 0;
     for view in views.iter().take(page.limit) {
         let message = context.engine.message(view.id).await?;
-        if shown > 0 {
-            json.push(b',');
-        }
-        render::message_row(&mut json, view, &message);
-        shown += 1;
-        if json.len() >= PAGE_BYTES_MAX {
+        if rows.push(|json| render::message_row(json, view, &message))? == Pushed::Full {
             break;
         }
     }
-    let last = views[..shown].last().filter(|_| shown < views.len());
+    let last = views[..rows.count()].last().filter(|_| rows.count() < views.len());
     let next = last.map(|view| Cursor(view.id.0.0));
-    json.extend_from_slice(b"],\"next\":");
-    render::scalar(&mut json, &next.map(|cursor| cursor.to_string()));
-    json.push(b'}');
-    Ok((json, next))
+    Ok((rows, next))
 }
 
 /// `POST /queues/{queue}/redrive`: puts dead letters back to ready.

@@ -11,10 +11,12 @@ mod body;
 mod query;
 
 pub use body::BodyReader;
-pub(crate) use body::{Budget, Pace, too_large};
+pub(crate) use body::{Pace, no_room, too_large};
 pub use query::Query;
 
+use crate::http::budget::{Budget, Charge};
 use crate::http::connection::Hangup;
+use crate::http::offload::{is_long, offload};
 use crate::http::problem::Problem;
 use crate::limits::REQUEST_ID_BYTES_MAX;
 
@@ -31,6 +33,8 @@ pub struct Request {
     pub(crate) caller: Caller,
     pub(crate) body: BodyReader,
     pub(crate) hangup: Hangup,
+    /// Memory for pages that clients have not read yet.
+    pub(crate) pages: Arc<Budget>,
 }
 
 impl Request {
@@ -102,6 +106,27 @@ impl Request {
     /// when it breaks off. A second call gives an empty body.
     pub async fn body(&mut self, bytes_max: usize) -> Result<Bytes, Problem> {
         self.body.read_all(bytes_max).await
+    }
+
+    /// What `read` makes of a body that came with this request. A large one is read on another
+    /// thread; what it is charged stays charged even if the request is dropped meanwhile.
+    pub(crate) async fn read<T: Send + 'static>(
+        &mut self,
+        body: Bytes,
+        read: impl FnOnce(&[u8]) -> T + Send + 'static,
+    ) -> T {
+        if !is_long(body.len()) {
+            return read(&body);
+        }
+        let charge = self.body.charge().split();
+        let (made, charge) = Box::pin(offload(move || (read(&body), charge))).await;
+        *self.body.charge() = charge;
+        made
+    }
+
+    /// A charge for the page that is made for this request.
+    pub(crate) fn page_charge(&self) -> Charge {
+        self.pages.open()
     }
 
     /// The body piece by piece, to be read while the response is made.

@@ -16,13 +16,14 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::admission;
+use super::budget::Budget;
 use super::connection::Exchange;
 use super::problem::{Kind, Problem};
-use super::request::{BodyReader, Budget, Pace, Request, RequestId};
+use super::request::{BodyReader, Pace, Request, RequestId};
 use super::response::{Body, Response};
 use super::routes::{Destination, ROUTES, Route, find};
 use super::wire::Patience;
-use crate::limits::BODIES_BYTES_MAX;
+use crate::limits::RESPONSE_BYTES_FREE;
 use crate::metrics::RouteMetrics;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -38,6 +39,7 @@ pub(crate) struct Service {
     routes: Vec<RouteMetrics>,
     no_route: RouteMetrics,
     bodies: Arc<Budget>,
+    pages: Arc<Budget>,
     ids: AtomicU64,
 }
 
@@ -62,7 +64,8 @@ impl Service {
         Service {
             routes: ROUTES.iter().map(|route| metrics.route(route.label)).collect(),
             no_route: metrics.route(NO_ROUTE),
-            bodies: Arc::new(Budget::new(BODIES_BYTES_MAX)),
+            bodies: Arc::new(Budget::new(context.bounds.bodies_bytes_max)),
+            pages: Arc::new(Budget::new(context.bounds.pages_bytes_max)),
             ids: AtomicU64::new(0),
             context,
         }
@@ -92,7 +95,7 @@ impl Service {
             Some(refusal) => (None, Err(Problem::from(refusal))),
             None => self.respond(&exchange, &id, head, self.reader(&exchange, body)).await,
         };
-        let response = match result {
+        let response = match result.and_then(|response| self.charge(&line.method, response)) {
             Ok(response) => response,
             Err(problem) => problem.into_response(&id),
         };
@@ -158,6 +161,7 @@ impl Service {
             caller,
             body,
             hangup: exchange.hangup(),
+            pages: Arc::clone(&self.pages),
         })
     }
 
@@ -165,6 +169,25 @@ impl Service {
     async fn call(&self, route: &Route, request: Request) -> Result<Response, Problem> {
         let handler = pin!(route.endpoint.call(&self.context, request));
         catch_panic(handler).await.unwrap_or_else(|panic| Err(self.panicked(route, &*panic)))
+    }
+
+    /// Charges what the client may leave unread. An answer that changes nothing is refused when
+    /// there is no room for it; any other stands, and keeps further large bodies out.
+    fn charge(&self, method: &hyper::Method, response: Response) -> Result<Response, Problem> {
+        let bytes = response.uncharged_bytes();
+        if bytes <= RESPONSE_BYTES_FREE {
+            return Ok(response);
+        }
+        let charge = if method.is_safe() {
+            let mut charge = self.pages.open();
+            charge.take(bytes)?;
+            charge
+        } else {
+            let mut charge = self.bodies.open();
+            charge.hold(bytes);
+            charge
+        };
+        Ok(response.charged(charge))
     }
 
     fn panicked(&self, route: &Route, panic: &(dyn Any + Send)) -> Problem {

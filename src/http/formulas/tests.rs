@@ -226,3 +226,58 @@ async fn parameters_out_of_range_are_refused_by_name() {
         assert_eq!(refused.json()["errors"][0]["parameter"], parameter, "{query}");
     }
 }
+
+/// A formula of about 100 KB.
+fn large_formula(name: &str) -> String {
+    let filler = "x".repeat(90);
+    let line = |n: usize| format!(r#"{{"name":"{filler}{name}{n}","concentration":1}}"#);
+    let lines: Vec<_> = (0..900).map(line).collect();
+    format!(r#"{{"name":"{name}","materials":[{}]}}"#, lines.join(","))
+}
+
+#[tokio::test]
+async fn without_room_for_pages_they_end_early_and_what_is_larger_is_refused() {
+    let bounds = crate::http::Bounds { pages_bytes_max: 0, ..Default::default() };
+    let mut server = Server::start_bounded(bounds).await;
+    for n in 1..=100 {
+        let body = formula(&format!("{n:0250}"), &n.to_string());
+        assert_eq!(server.post("/formulas", &body).await.status, 201);
+    }
+    let mut target = "/formulas?limit=1000".to_owned();
+    let mut names = Vec::new();
+    loop {
+        let page = server.get(&target).await;
+        assert!(page.body.len() <= crate::limits::RESPONSE_BYTES_FREE + 64);
+        let json = page.json();
+        names.extend(json["formulas"].as_array().unwrap().iter().map(|f| f["name"].clone()));
+        let Some(next) = json["next"].as_str() else { break };
+        target = format!("/formulas?limit=1000&after={next}");
+        assert_eq!(page.header("link"), format!("<{target}>; rel=\"next\""));
+    }
+    assert_eq!(names.len(), 100);
+    let created = server.post("/formulas", &large_formula("l")).await;
+    assert_eq!(created.status, 201, "what is stored is answered");
+    let seq = created.json()["seq"].as_u64().unwrap();
+    for target in [format!("/formulas/{seq}"), format!("/formulas?after={}", Cursor(seq - 1))] {
+        let refused = server.get(&target).await;
+        assert_eq!(refused.status, 503, "{target}");
+        assert_eq!(refused.header("retry-after"), "1");
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_are_read_beside_and_answered_as_small_ones_are() {
+    let mut server = Server::start().await;
+    let large = large_formula("a");
+    assert!(large.len() > crate::limits::PARSE_INLINE_BYTES_MAX);
+    let created = server.post("/formulas", &large).await;
+    assert_eq!((created.status, created.json()["name"].as_str()), (201, Some("a")));
+    assert_eq!(server.post("/formulas", &large).await.status, 409);
+    assert_eq!(server.post("/formulas/check", &large).await.status, 200);
+    let array = format!("[{large},{}]", large_formula("b"));
+    let results = server.post("/formulas", &array).await.json();
+    assert_eq!(results["results"][0]["status"], 409);
+    assert_eq!(results["results"][1]["status"], 201);
+    let broken = server.post("/formulas", &large[1..]).await;
+    assert_eq!(broken.json()["type"], "/problems/malformed-body");
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use crate::engine::command::{Answer, Batch, BatchMode, BatchReply, Rejection};
+use crate::http::budget::Charge;
 use crate::http::ndjson::intake::{Chunk, Verdict};
 use crate::http::request::RequestId;
 use crate::limits::NDJSON_OVERLOAD_WAIT_MS;
@@ -24,6 +25,16 @@ pub(super) struct Flight {
     /// Kept so that it can be handed over again.
     batch: Batch,
     step: Step,
+    /// For what it keeps in memory.
+    charge: Charge,
+}
+
+/// A chunk that the engine has answered.
+pub(super) struct Landed {
+    pub(super) lines: Vec<Verdict>,
+    pub(super) reply: Reply,
+    /// Of the chunk; its results take over.
+    pub(super) charge: Charge,
 }
 
 enum Step {
@@ -38,7 +49,7 @@ enum Step {
 impl Flight {
     /// Hands a chunk over to the engine, by `call`.
     pub(super) fn launch(
-        chunk: Chunk,
+        (chunk, charge): (Chunk, Charge),
         request_id: &RequestId,
         call: impl Fn(Batch) -> Call,
     ) -> Flight {
@@ -51,7 +62,7 @@ impl Flight {
         } else {
             Step::Called(call(batch.clone()))
         };
-        Flight { lines: chunk.lines, batch, step }
+        Flight { lines: chunk.lines, batch, step, charge }
     }
 
     /// Drives it as far as it goes. What the engine had no room for is handed over again.
@@ -85,10 +96,11 @@ impl Flight {
         matches!(self.step, Step::Done(_))
     }
 
-    /// What came of it: its lines and the engine's answer, if there is one.
-    pub(super) fn land(self) -> Option<(Vec<Verdict>, Reply)> {
+    /// What came of it, if the engine has answered.
+    pub(super) fn land(self) -> Option<Landed> {
+        let Flight { lines, charge, .. } = self;
         match self.step {
-            Step::Done(reply) => Some((self.lines, reply)),
+            Step::Done(reply) => Some(Landed { lines, reply, charge }),
             Step::Called(_) | Step::Waiting(_) => None,
         }
     }
@@ -103,12 +115,14 @@ impl fmt::Debug for Flight {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::Arc;
 
     use super::*;
     use crate::engine::command::{Item, Submission};
     use crate::formula::{Rules, parse};
+    use crate::http::budget::Budget;
 
-    fn chunk() -> Chunk {
+    fn chunk() -> (Chunk, Charge) {
         let body = br#"{"name":"a","materials":[{"name":"rose","concentration":1}]}"#;
         let checked = parse(body, &Rules { concentration_max: 100 }).unwrap();
         let (formula, fingerprint) = (checked.formula, checked.fingerprint);
@@ -116,7 +130,7 @@ mod tests {
         let mut chunk = Chunk::default();
         chunk.lines.push(Verdict::Engine);
         chunk.items.push(item);
-        chunk
+        (chunk, Arc::new(Budget::new(0)).open())
     }
 
     #[tokio::test]
@@ -139,15 +153,16 @@ mod tests {
         });
         assert!(was_held_up.await);
         assert_eq!(calls.get(), 4);
-        let (lines, reply) = flight.land().unwrap();
+        let Landed { lines, reply, .. } = flight.land().unwrap();
         assert_eq!((lines.len(), reply), (1, Err(Rejection::DiskFull)));
     }
 
     #[test]
     fn a_chunk_of_refused_lines_needs_no_engine() {
-        let mut chunk = chunk();
+        let (mut chunk, charge) = chunk();
         chunk.items.clear();
-        let flight = Flight::launch(chunk, &RequestId::new(1), |_| unreachable!("nothing to ask"));
+        let flight =
+            Flight::launch((chunk, charge), &RequestId::new(1), |_| unreachable!("nothing to ask"));
         assert!(flight.is_done());
     }
 }

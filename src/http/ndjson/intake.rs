@@ -1,10 +1,11 @@
 //! From lines to chunks: each line is parsed at once and kept only as what it says.
 
+use bytes::Bytes;
+
 use crate::engine::command::{Item, Submission};
 use crate::formula::{self, Rules};
 use crate::http::formulas::{ROUTE, refuse};
 use crate::http::keys::{IdempotencyKey, RequestDigest};
-use crate::http::lines::Line;
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::Caller;
 use crate::limits::{NDJSON_CHUNK_BYTES, NDJSON_CHUNK_LINES, NDJSON_LINE_BYTES_MAX};
@@ -20,6 +21,9 @@ pub(super) struct Chunk {
     bytes: usize,
 }
 
+/// A line that was read: its length, and what the engine is to do with it.
+pub(super) type Checked = (usize, Result<Submission, Problem>);
+
 /// Who answers a line.
 #[derive(Debug)]
 pub(super) enum Verdict {
@@ -30,6 +34,23 @@ pub(super) enum Verdict {
 }
 
 impl Chunk {
+    /// Adds a line.
+    pub(super) fn push(&mut self, (bytes, checked): Checked) {
+        self.bytes += bytes;
+        self.lines.push(match checked {
+            Ok(submission) => {
+                self.items.push(Item::Valid(submission));
+                Verdict::Engine
+            }
+            Err(problem) => Verdict::Refused(problem),
+        });
+    }
+
+    /// Bytes that it keeps in memory: until the engine has decided, its items are there twice.
+    pub(super) fn bytes_held(&self) -> usize {
+        2 * self.bytes
+    }
+
     /// Whether it is to be launched before another line is taken.
     pub(super) fn is_full(&self) -> bool {
         self.lines.len() >= NDJSON_CHUNK_LINES || self.bytes >= NDJSON_CHUNK_BYTES
@@ -37,7 +58,7 @@ impl Chunk {
 }
 
 /// Checks the lines of one stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Intake {
     /// What configuration may change about the checks.
     pub(super) rules: Rules,
@@ -48,24 +69,23 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// Adds a line to the chunk.
-    pub(super) fn take(&self, line: Line, chunk: &mut Chunk) {
-        let Some(content) = line.content else {
-            return chunk.lines.push(Verdict::Refused(too_long(line.number)));
-        };
-        chunk.bytes += content.len();
-        match formula::parse(&content, &self.rules) {
-            Ok(formula::Checked { formula, fingerprint }) => {
-                let key = self.key.as_ref().map(|key| {
-                    let digest = RequestDigest::of(ROUTE, "", &content);
-                    key.of_line(self.caller.name(), line.number, digest)
-                });
-                chunk.lines.push(Verdict::Engine);
-                chunk.items.push(Item::Valid(Submission { formula, fingerprint, key }));
-            }
-            Err(invalid) => chunk.lines.push(Verdict::Refused(refuse(&invalid))),
-        }
+    /// Reads a line.
+    pub(super) fn check(&self, number: u64, content: &Bytes) -> Checked {
+        let checked = formula::parse(content, &self.rules).map_err(|invalid| refuse(&invalid));
+        let submission = checked.map(|formula::Checked { formula, fingerprint }| {
+            let key = self.key.as_ref().map(|key| {
+                let digest = RequestDigest::of(ROUTE, "", content);
+                key.of_line(self.caller.name(), number, digest)
+            });
+            Submission { formula, fingerprint, key }
+        });
+        (content.len(), submission)
     }
+}
+
+/// What becomes of a line that is too long.
+pub(super) fn refuse_too_long(number: u64) -> Checked {
+    (0, Err(too_long(number)))
 }
 
 fn too_long(number: u64) -> Problem {

@@ -5,8 +5,9 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
 
+use crate::http::Bounds;
 use crate::http::harness::{FIRST_SEQ, REQUEST_ID, Server, whole};
-use crate::limits::{NDJSON_CHUNK_LINES, NDJSON_LINE_BYTES_MAX};
+use crate::limits::{NDJSON_CHUNK_LINES, NDJSON_LINE_BYTES_MAX, PARSE_INLINE_BYTES_MAX};
 
 fn line(number: usize) -> String {
     let (whole, rest) = (number / 10_000, number % 10_000);
@@ -146,4 +147,54 @@ async fn a_stream_of_blank_lines_has_no_results_and_atomic_does_not_go_with_any(
     assert_eq!((answer.status, answer.body.len()), (200, 0));
     let answer = server.call("POST", "/formulas?atomic=true", &ndjson, &line(1)).await;
     assert_eq!(answer.json()["errors"][0]["parameter"], "atomic");
+}
+
+/// A line of so many bytes that is no formula.
+fn long_line(bytes: usize) -> String {
+    format!("\"{}\"\n", "x".repeat(bytes - 3))
+}
+
+#[tokio::test]
+async fn long_lines_are_answered_in_their_place() {
+    let mut server = Server::start().await;
+    let mut lines = String::new();
+    for n in [1, 4] {
+        lines.push_str(&line(n));
+        lines.push_str(&long_line(PARSE_INLINE_BYTES_MAX + 2));
+        lines.push_str(&line(n + 1));
+        lines.push_str(&line(n + 2));
+    }
+    lines.push_str(long_line(PARSE_INLINE_BYTES_MAX + 2).trim_end());
+    let headers = [("content-type", "application/x-ndjson")];
+    let answer = server.call("POST", "/formulas", &headers, &lines).await;
+    assert_eq!(statuses(&answer.lines()), [201, 400, 201, 201, 201, 400, 201, 201, 400]);
+}
+
+#[tokio::test]
+async fn a_line_that_finds_no_room_ends_its_stream_and_only_that() {
+    let bytes_max = 100_000;
+    let bounds = Bounds { bodies_bytes_max: bytes_max, ..Bounds::default() };
+    let mut server = Server::start_bounded(bounds).await;
+    let (pieces, mut response) = server.stream(&[], &line(1)).await;
+    assert_eq!(next(&mut response).await.unwrap()["status"], 201);
+    // No more than the server reads, which closes the connection behind its last word.
+    pieces.send("x".repeat(bytes_max + 1).into()).unwrap();
+    let refused = next(&mut response).await.unwrap();
+    assert_eq!(
+        (&refused["status"], &refused["problem"]["type"]),
+        (&503.into(), &"/problems/overloaded".into())
+    );
+    assert_eq!(next(&mut response).await, None);
+    drop(pieces);
+}
+
+#[tokio::test]
+async fn a_stream_whose_chunks_fill_the_room_goes_on_chunk_by_chunk() {
+    let bounds = Bounds { bodies_bytes_max: 2000, ..Bounds::default() };
+    let mut server = Server::start_bounded(bounds).await;
+    let lines: String = (1..=2000).map(line).collect();
+    let headers = [("content-type", "application/x-ndjson")];
+    let answer = server.call("POST", "/formulas", &headers, &lines).await;
+    let statuses = statuses(&answer.lines());
+    assert_eq!(statuses, vec![201; 2000], "{}", statuses.len());
 }

@@ -8,7 +8,6 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -16,9 +15,10 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, Sleep};
 
+use crate::http::budget::{Budget, Charge, Exhausted};
 use crate::http::connection::Hangup;
 use crate::http::problem::{Kind, Problem};
-use crate::limits::{BODY_BYTES_PER_S_MIN, OVERLOAD_RETRY_AFTER_S};
+use crate::limits::BODY_BYTES_PER_S_MIN;
 
 /// Reads a body. Nothing is lost when a future that waits for it is dropped.
 pub struct BodyReader {
@@ -29,6 +29,7 @@ pub struct BodyReader {
     waited: Duration,
     wait: Option<Wait>,
     pace: Pace,
+    /// For what is kept of it until it is whole, or a line of it is.
     charge: Charge,
     connection: Hangup,
 }
@@ -52,42 +53,6 @@ pub(crate) struct Pace {
     pub(crate) deadline: Duration,
 }
 
-/// Memory for bodies that are being gathered, shared by all requests.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    left: AtomicUsize,
-}
-
-impl Budget {
-    /// A budget of so many bytes.
-    pub(crate) fn new(bytes: usize) -> Budget {
-        Budget { left: AtomicUsize::new(bytes) }
-    }
-}
-
-/// What one body has taken of the budget; given back when dropped.
-struct Charge {
-    budget: Arc<Budget>,
-    bytes: usize,
-}
-
-impl Charge {
-    fn take(&mut self, bytes: usize) -> Result<(), Problem> {
-        let enough = |left: usize| left.checked_sub(bytes);
-        match self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough) {
-            Ok(_) => self.bytes += bytes,
-            Err(_) => return Err(no_room()),
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.budget.left.fetch_add(self.bytes, Ordering::Relaxed);
-    }
-}
-
 impl BodyReader {
     pub(crate) fn new(
         incoming: Incoming,
@@ -103,7 +68,7 @@ impl BodyReader {
             waited: Duration::ZERO,
             wait: None,
             pace,
-            charge: Charge { budget, bytes: 0 },
+            charge: budget.open(),
             connection,
         }
     }
@@ -115,6 +80,11 @@ impl BodyReader {
             Source::Empty => Some(0),
             Source::Incoming(incoming) => incoming.size_hint().exact(),
         }
+    }
+
+    /// What is charged for the part of the body that is in memory.
+    pub(crate) fn charge(&mut self) -> &mut Charge {
+        &mut self.charge
     }
 
     /// The next piece, never empty; `None` at the end, and again after an error.
@@ -163,7 +133,7 @@ impl BodyReader {
                 self.source = Source::Empty;
                 return Err(too_large(bytes_max));
             }
-            self.charge.take(piece.len())?;
+            self.charge.take(piece.len()).map_err(no_room)?;
             whole.extend_from_slice(&piece);
             next = self.chunk().await?;
         }
@@ -240,8 +210,8 @@ fn too_slow() -> Problem {
     Problem::new(Kind::RequestTimeout, "the body stopped coming or came too slowly").closing()
 }
 
-fn no_room() -> Problem {
-    Problem::overloaded("too many large bodies are under way", OVERLOAD_RETRY_AFTER_S).closing()
+pub(crate) fn no_room(why: Exhausted) -> Problem {
+    Problem::from(why).closing()
 }
 
 fn broken(error: &hyper::Error) -> Problem {

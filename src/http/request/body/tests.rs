@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
+use crate::http::budget::Budget;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const HEAD: &str = "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -102,7 +103,7 @@ async fn bodies_that_are_gathered_share_a_budget_and_give_it_back() {
     let mut holder = server(&budget);
     holder.write_all(HEAD.as_bytes()).await.expect("the pipe is open");
     holder.write_all(&chunk(600)).await.expect("the pipe is open");
-    while budget.left.load(Ordering::Relaxed) == 1000 {
+    while budget.left() == 1000 {
         tokio::task::yield_now().await;
     }
     let whole = [HEAD.as_bytes(), &chunk(600), b"0\r\n\r\n"].concat();
@@ -115,5 +116,5 @@ async fn bodies_that_are_gathered_share_a_budget_and_give_it_back() {
     let mut served = server(&budget);
     served.write_all(&whole).await.expect("the pipe is open");
     assert_eq!(answer(&mut served).await, "600 bytes");
-    assert_eq!(budget.left.load(Ordering::Relaxed), 1000);
+    assert_eq!(budget.left(), 1000);
 }
