@@ -14,6 +14,7 @@ pub mod command;
 pub mod core;
 pub mod decide;
 pub mod open;
+mod outbox;
 pub mod pending;
 mod postbox;
 mod questions;
@@ -22,7 +23,7 @@ mod writer;
 
 use std::future::Future;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 
@@ -35,6 +36,7 @@ use self::command::{
 };
 use self::core::{Core, Decided, SharedState};
 use self::decide::{Command, ItemRaw, Original, Refusal, Reply};
+use self::outbox::NotTaken;
 use self::pending::{Pending, Poisoned};
 pub use self::questions::{FormulaPage, Message, MessageKind};
 use self::writer::{AbortOnPanic, Envelope, Shared, Writer};
@@ -275,6 +277,14 @@ impl Engine {
         Arc::clone(&self.shared.postbox).hand_out_forever()
     }
 
+    /// Carries commands to the writer on the thread that polls it, for as long as it lives: the
+    /// counterpart of [`hand_out_replies`](Engine::hand_out_replies), so that one commit serves
+    /// all tasks that had a command in the same turn.
+    pub fn carry_commands(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (outbox, durable) = (Arc::clone(&self.shared.outbox), self.shared.durable.clone());
+        outbox.carry_forever(self.inbox.clone(), durable)
+    }
+
     /// The engine's uptime, by which leases and delays end.
     #[must_use]
     pub fn uptime(&self) -> Uptime {
@@ -298,12 +308,12 @@ impl Engine {
     async fn execute(&self, command: Command) -> Result<Decided, Rejection> {
         let (reply, replied) = oneshot::channel();
         let _waiting = self.shared.count_waiting();
-        match self.inbox.try_send(Envelope { command, reply }) {
+        match self.shared.outbox.post(&self.inbox, Envelope { command, reply }) {
             Ok(()) => replied.await.map_err(|_| Rejection::OutcomeUnknown),
-            Err(TrySendError::Full(_)) => {
+            Err(NotTaken::Full) => {
                 Err(Rejection::Overloaded { retry_after_s: OVERLOAD_RETRY_AFTER_S })
             }
-            Err(TrySendError::Disconnected(_)) => Err(Rejection::OutcomeUnknown),
+            Err(NotTaken::Ended) => Err(Rejection::OutcomeUnknown),
         }
     }
 

@@ -76,6 +76,11 @@ impl Durable {
         }
     }
 
+    /// Completes with the next commit after this call.
+    pub(super) fn next_advance(&self) -> impl Future<Output = ()> + Send {
+        self.0.advanced.notified()
+    }
+
     /// Completes when the log has failed.
     pub(super) async fn poisoned(&self) {
         loop {

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::engine::core::{Arrivals, Core, Decided};
 use crate::engine::decide::Command;
+use crate::engine::outbox::Outbox;
 use crate::engine::pending::{Durable, Pending};
 use crate::engine::postbox::Postbox;
 use crate::ids::{Lsn, QueueName};
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) durable: Durable,
     /// Whether the log has room for more formulas.
     pub(super) has_room: AtomicBool,
+    /// How commands get to the writer.
+    pub(super) outbox: Arc<Outbox<Envelope>>,
     /// How replies get to those who wait.
     pub(super) postbox: Arc<Postbox>,
     /// Long polls, woken one per message that arrives.
@@ -53,6 +56,7 @@ impl Shared {
         durable.advance(core.log().durable().lsn);
         Shared {
             durable,
+            outbox: Arc::default(),
             postbox: Arc::default(),
             has_room: AtomicBool::new(core.has_room()),
             waiters: core.arrivals().keys().map(|name| (name.clone(), Arc::default())).collect(),

@@ -59,8 +59,9 @@ pub fn bind(address: SocketAddr) -> io::Result<Listener> {
 pub async fn serve(listener: Listener, context: Context) -> io::Result<()> {
     let socket = TcpListener::from_std(listener.socket)?;
     let service = Arc::new(Service::new(context));
-    let mut postman = JoinSet::new();
-    postman.spawn(service.context.engine.hand_out_replies());
+    let mut messengers = JoinSet::new();
+    messengers.spawn(service.context.engine.hand_out_replies());
+    messengers.spawn(service.context.engine.carry_commands());
     let mut connections = JoinSet::new();
     accept_until_draining(socket, &service, &mut connections).await;
     drain(&service, connections).await;
