@@ -48,6 +48,9 @@ pub const BATCH_ITEMS_MAX: usize = 1000;
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Bytes of one NDJSON line: one formula.
 pub const NDJSON_LINE_BYTES_MAX: usize = BODY_BYTES_MAX;
+/// Bytes of a line that has begun which are not charged to `BODIES_BYTES_MAX`: nearly every
+/// piece of a stream ends within a line, and no stream is to end for want of room for that.
+pub const NDJSON_BEGUN_BYTES_FREE: usize = 16 << 10;
 /// NDJSON lines handed to the engine in one command: enough to share one sync, few enough that
 /// single posts beside a bulk load wait only microseconds.
 pub const NDJSON_CHUNK_LINES: usize = 256;
@@ -248,6 +251,7 @@ pub const CLIENT_FAULTS_SHOWN: usize = 10;
 const _: () = assert!(NAME_BYTES_MAX == 4 * NAME_CHARS_MAX);
 const _: () = assert!(BODY_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX > BODY_BYTES_MAX);
+const _: () = assert!(NDJSON_BEGUN_BYTES_FREE * CONNECTIONS_MAX <= 32 << 20);
 const _: () = assert!(NDJSON_CHUNK_LINES <= BATCH_ITEMS_MAX);
 const _: () = assert!(NDJSON_CHUNK_BYTES + NDJSON_LINE_BYTES_MAX <= BATCH_BYTES_MAX);
 const _: () = assert!(PARSE_INLINE_BYTES_MAX < BODY_BYTES_MAX);

@@ -47,7 +47,9 @@ use crate::http::problem::{Kind, Problem};
 use crate::http::request::{BodyReader, Request, RequestId, no_room};
 use crate::http::response::Response;
 use crate::http::{Context, batches};
-use crate::limits::{NDJSON_CHUNKS_IN_FLIGHT, NDJSON_LINE_BYTES_MAX, RESPONSE_PIECE_BYTES};
+use crate::limits::{
+    NDJSON_BEGUN_BYTES_FREE, NDJSON_CHUNKS_IN_FLIGHT, NDJSON_LINE_BYTES_MAX, RESPONSE_PIECE_BYTES,
+};
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
@@ -164,7 +166,7 @@ impl Load {
     }
 
     fn launch(&mut self, chunk: Chunk) {
-        let begun = self.splitter.begun_bytes();
+        let begun = self.begun_bytes_charged();
         self.body.charge().shrink_to(begun);
         let mut charge = self.body.charge().another();
         charge.hold(chunk.bytes_held());
@@ -235,7 +237,7 @@ impl Load {
     /// Charges the chunk and what has begun behind it. Without room for it the stream takes in
     /// no more until what it has in flight has landed; one that has nothing ends.
     fn charge(&mut self, chunk: &Chunk) {
-        let bytes = self.splitter.begun_bytes() + chunk.bytes_held();
+        let bytes = self.begun_bytes_charged() + chunk.bytes_held();
         if let Err(exhausted) = self.body.charge().level(bytes) {
             if chunk.lines.is_empty() && self.in_flight.is_empty() && self.long_line.is_none() {
                 self.input = Input::Failed(no_room(exhausted));
@@ -243,6 +245,11 @@ impl Load {
                 self.room = Room::Scarce;
             }
         }
+    }
+
+    /// Bytes to be charged for a line that has begun.
+    fn begun_bytes_charged(&self) -> usize {
+        self.splitter.begun_bytes().saturating_sub(NDJSON_BEGUN_BYTES_FREE)
     }
 
     /// Has a line read, at once or by the other thread.

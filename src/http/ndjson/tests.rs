@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::http::Bounds;
 use crate::http::harness::{FIRST_SEQ, REQUEST_ID, Server, whole};
-use crate::limits::{NDJSON_CHUNK_LINES, NDJSON_LINE_BYTES_MAX, PARSE_INLINE_BYTES_MAX};
+use crate::limits::{
+    NDJSON_BEGUN_BYTES_FREE, NDJSON_CHUNK_LINES, NDJSON_LINE_BYTES_MAX, PARSE_INLINE_BYTES_MAX,
+};
 
 fn line(number: usize) -> String {
     let (whole, rest) = (number / 10_000, number % 10_000);
@@ -178,7 +180,7 @@ async fn a_line_that_finds_no_room_ends_its_stream_and_only_that() {
     let (pieces, mut response) = server.stream(&[], &line(1)).await;
     assert_eq!(next(&mut response).await.unwrap()["status"], 201);
     // No more than the server reads, which closes the connection behind its last word.
-    pieces.send("x".repeat(bytes_max + 1).into()).unwrap();
+    pieces.send("x".repeat(NDJSON_BEGUN_BYTES_FREE + bytes_max + 1).into()).unwrap();
     let refused = next(&mut response).await.unwrap();
     assert_eq!(
         (&refused["status"], &refused["problem"]["type"]),
@@ -190,7 +192,7 @@ async fn a_line_that_finds_no_room_ends_its_stream_and_only_that() {
 
 #[tokio::test]
 async fn a_stream_whose_chunks_fill_the_room_goes_on_chunk_by_chunk() {
-    let bounds = Bounds { bodies_bytes_max: 2000, ..Bounds::default() };
+    let bounds = Bounds { bodies_bytes_max: 0, ..Bounds::default() };
     let mut server = Server::start_bounded(bounds).await;
     let lines: String = (1..=2000).map(line).collect();
     let headers = [("content-type", "application/x-ndjson")];
