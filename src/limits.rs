@@ -122,8 +122,13 @@ pub const BATCH_LOG_BYTES_MAX: usize = 64 << 10;
 pub const REPLAY_BATCH_BYTES: usize = 256 << 10;
 /// Batches that the reading thread may be ahead in replay.
 pub const REPLAY_BATCHES_MAX: usize = 8;
-/// Records between two `StateHash` records.
+/// Records between two `Digest` records.
 pub const STATE_HASH_EVERY: u64 = 4096;
+/// Layers of the state that are laid aside. More than one wait only when snapshots came to
+/// nothing; every look-up goes through all of them, so then two are merged.
+pub const STATE_LAYERS_MAX: usize = 8;
+/// Bytes of one entry of a state's image: a message with its whole history has some 10 KiB.
+pub const IMAGE_ENTRY_BYTES_MAX: usize = 64 << 10;
 /// Quiet time after which the log is marked with its last durable LSN.
 pub const IDLE_MARK_MS: u64 = 15;
 /// `Retry-After` of a 503 for a full command queue.
@@ -274,6 +279,8 @@ const _: () = assert!(NDJSON_LINE_BYTES_MAX <= CLIENT_CHUNK_BYTES);
 const _: () = assert!(CLIENT_RESPONSE_BYTES_MAX > 2 * (CLIENT_CHUNK_BYTES + BODY_BYTES_MAX));
 const _: () = assert!(CLIENT_DEADLINE_MS > LEASE_WAIT_MS_MAX);
 const _: () = assert!(CLIENT_BACKOFF_BASE_MS <= CLIENT_BACKOFF_CAP_MS);
+const _: () = assert!(STATE_LAYERS_MAX > 0);
+const _: () = assert!(IMAGE_ENTRY_BYTES_MAX >= 2 * HISTORY_MAX * (REASON_BYTES_MAX + 64));
 const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MAX / FRAME_ALIGN as u64 <= u32::MAX as u64);
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));

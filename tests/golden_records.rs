@@ -1,8 +1,8 @@
 //! Bytes of every kind of record, as each released version wrote them.
 //!
-//! `SILLAGE_BLESS=1 cargo test --test golden_records` writes the file of the present version
-//! anew. Do that when a kind of record is *added*. A changed line means that stores in the field
-//! become unreadable.
+//! Each version has a listing of the kinds that it added. `SILLAGE_BLESS=1 cargo test --test
+//! golden_records` writes the one of the present version anew; do that when a kind of record is
+//! *added*. A changed line means that stores in the field become unreadable.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -15,8 +15,9 @@ use sillage::record::{
 };
 use sillage::time::{Moment, Timestamp, Uptime};
 
-fn golden_file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/golden/v1/records.txt")
+fn golden_file(version: u8) -> PathBuf {
+    let file = format!("data/golden/v{version}/records.txt");
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)
 }
 
 fn checked() -> Checked {
@@ -27,7 +28,20 @@ fn checked() -> Checked {
     formula::parse(body, &Rules { concentration_max: 100 }).expect("a valid formula")
 }
 
-fn facts() -> Vec<(&'static str, Fact)> {
+/// Kinds of facts that version 2 added.
+fn facts_of_version_2() -> Vec<(&'static str, Fact)> {
+    let Checked { formula, fingerprint } = checked();
+    let key = SpentKey { key: [0xc3; 32], request: [0xd4; 32], expires: Uptime(1000) };
+    let flow = vec![FlowStep::Release];
+    let accepted = AcceptedFormula { canon: 1, fingerprint, formula, key: Some(key), flow };
+    let accepted_at = Timestamp(1_700_000_000_456);
+    vec![
+        ("digest", Fact::Digest { digest: u128::MAX - 43 }),
+        ("formula-imported", Fact::FormulaImported { accepted, accepted_at }),
+    ]
+}
+
+fn facts_of_version_1() -> Vec<(&'static str, Fact)> {
     let Checked { formula, fingerprint } = checked();
     let queue = || "formulas".parse::<QueueName>().expect("a queue's name");
     let key = || SpentKey { key: [0xa1; 32], request: [0xb2; 32], expires: Uptime(86_400_000) };
@@ -81,9 +95,9 @@ fn facts() -> Vec<(&'static str, Fact)> {
     ]
 }
 
-fn records() -> Vec<(&'static str, Record)> {
+fn records(facts: Vec<(&'static str, Fact)>) -> Vec<(&'static str, Record)> {
     let at = Moment { wall: Timestamp(1_795_000_000_123), uptime: Uptime(86_400_000) };
-    facts().into_iter().map(|(name, fact)| (name, Record { at, fact })).collect()
+    facts.into_iter().map(|(name, fact)| (name, Record { at, fact })).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -99,28 +113,44 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(digits).collect()
 }
 
-#[test]
-fn every_kind_of_record_has_the_bytes_of_version_1_and_reads_back() {
+fn written(records: &[(&'static str, Record)]) -> String {
     let mut written = String::new();
-    for (name, record) in records() {
+    for (name, record) in records {
         let mut bytes = Vec::new();
-        codec::encode(&record, &mut bytes);
+        codec::encode(record, &mut bytes);
         writeln!(written, "{name} {}", hex(&bytes)).expect("writing to a string cannot fail");
     }
-    if std::env::var_os("SILLAGE_BLESS").is_some() {
-        std::fs::write(golden_file(), &written).expect("the golden file is writable");
-    }
-    let golden = std::fs::read_to_string(golden_file()).expect("the golden file is there");
-    assert_eq!(written, golden, "stored bytes have changed");
-    for (line, (name, record)) in golden.lines().zip(records()) {
+    written
+}
+
+fn assert_golden(version: u8, records: &[(&'static str, Record)]) {
+    let golden = std::fs::read_to_string(golden_file(version)).expect("the golden file is there");
+    assert_eq!(written(records), golden, "stored bytes have changed");
+    for (line, (name, record)) in golden.lines().zip(records) {
         let bytes = unhex(line.split_once(' ').expect("name and bytes").1);
-        assert_eq!(codec::decode(&bytes).expect(name), record, "{name}");
+        assert_eq!(bytes[0], version, "{name} says which version it takes to read it");
+        assert_eq!(codec::decode(&bytes).expect(name), *record, "{name}");
     }
 }
 
 #[test]
+fn every_kind_of_record_has_the_bytes_of_version_1_and_reads_back() {
+    assert_golden(1, &records(facts_of_version_1()));
+}
+
+#[test]
+fn what_version_2_added_has_its_bytes_and_reads_back() {
+    let records = records(facts_of_version_2());
+    if std::env::var_os("SILLAGE_BLESS").is_some() {
+        std::fs::write(golden_file(2), written(&records)).expect("the golden file is writable");
+    }
+    assert_golden(2, &records);
+}
+
+#[test]
 fn cut_changed_and_hostile_bytes_are_errors_and_never_panic() {
-    for (name, record) in records() {
+    let facts = [facts_of_version_1(), facts_of_version_2()].concat();
+    for (name, record) in records(facts) {
         let mut bytes = Vec::new();
         codec::encode(&record, &mut bytes);
         for len in 0..bytes.len() {
@@ -141,5 +171,6 @@ fn cut_changed_and_hostile_bytes_are_errors_and_never_panic() {
     }
     let endless_length = [1, 0, 0, 1, 1, 253, 255, 255, 255, 255, 255, 255, 255, 255];
     assert!(codec::decode(&endless_length).is_err());
-    assert!(codec::decode(&[2, 0, 0, 0, 1]).is_err(), "a newer version is refused");
+    assert!(codec::decode(&[3, 0, 0, 0, 1]).is_err(), "a newer version is refused");
+    assert!(codec::decode(&[0, 0, 0, 0, 1]).is_err(), "there is no version 0");
 }

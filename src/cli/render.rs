@@ -34,7 +34,13 @@ fn name_and_members(fact: &Fact) -> (&'static str, Value) {
                 "request_id": request_id,
             }),
         ),
+        Fact::FormulaImported { accepted, accepted_at } => {
+            let mut members = accepted_members(accepted);
+            members["accepted_at"] = json!(accepted_at.to_string());
+            ("formula_imported", members)
+        }
         Fact::StateHash { digest } => ("state_hash", json!({ "digest": format!("{digest:032x}") })),
+        Fact::Digest { digest } => ("digest", json!({ "digest": format!("{digest:032x}") })),
         _ => queue_members(fact),
     }
 }
@@ -67,9 +73,11 @@ fn queue_members(fact: &Fact) -> (&'static str, Value) {
         Fact::Purged { queue, which } => ("purged", selection_members(queue.as_str(), which)),
         Fact::Opened { .. }
         | Fact::FormulaAccepted(_)
+        | Fact::FormulaImported { .. }
         | Fact::FormulaWithdrawn { .. }
         | Fact::BatchAnswered { .. }
-        | Fact::StateHash { .. } => unreachable!("handled by the caller"),
+        | Fact::StateHash { .. }
+        | Fact::Digest { .. } => unreachable!("handled by the caller"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::engine::command::{Rejection, StoredFormula};
 use crate::ids::Lsn;
 use crate::limits::{COMMANDS_MAX, OVERLOAD_RETRY_AFTER_S};
 use crate::log::Reader;
-use crate::record::{AcceptedFormula, Fact, Record, codec};
+use crate::record::{AcceptedFormula, Record, codec};
 
 type Job = Box<dyn FnOnce(&Reader) + Send>;
 
@@ -108,12 +108,11 @@ fn decode(lsn: Lsn, payload: &[u8]) -> Result<Record, Rejection> {
 
 /// The formula that `record`, at `lsn`, accepted.
 pub(super) fn stored(lsn: Lsn, record: Record) -> Result<StoredFormula, Rejection> {
-    let accepted_at = record.at.wall;
-    match record.fact {
-        Fact::FormulaAccepted(AcceptedFormula { fingerprint, formula, .. }) => {
+    match record.fact.into_acceptance(record.at.wall) {
+        Some((AcceptedFormula { fingerprint, formula, .. }, accepted_at)) => {
             Ok(StoredFormula { lsn, accepted_at, fingerprint, formula })
         }
-        _ => Err(damaged(lsn, &"the index names it as a formula, but it is none")),
+        None => Err(damaged(lsn, &"the index names it as a formula, but it is none")),
     }
 }
 

@@ -189,7 +189,7 @@ impl Core {
         if state.records_since_hash() < STATE_HASH_EVERY {
             return Ok(());
         }
-        let hash = Record { at, fact: Fact::StateHash { digest: state.digest() } };
+        let hash = Record { at, fact: Fact::Digest { digest: state.digest() } };
         match self.append(std::slice::from_ref(&hash)) {
             Ok(lsn) => state.apply(lsn, &hash),
             // The next record tries again.
@@ -231,7 +231,9 @@ pub struct Setting {
 /// Counts the messages that a fact makes ready, now or once their delay has passed.
 fn note_arrivals(arrivals: &mut Arrivals, fact: &Fact) {
     let (queue, count) = match fact {
-        Fact::FormulaAccepted(_) | Fact::FormulaWithdrawn { .. } => (QueueName::FORMULAS, 1),
+        Fact::FormulaAccepted(_) | Fact::FormulaImported { .. } | Fact::FormulaWithdrawn { .. } => {
+            (QueueName::FORMULAS, 1)
+        }
         Fact::Nacked { queue, messages, .. } => (queue.as_str(), messages.len()),
         // Nothing arrives, but one of those who poll must learn when this lease lapses.
         Fact::Leased { queue, .. } | Fact::Extended { queue, .. } => (queue.as_str(), 1),
@@ -247,7 +249,7 @@ fn note_arrivals(arrivals: &mut Arrivals, fact: &Fact) {
 /// The kind of frame that holds a fact.
 fn kind(fact: &Fact) -> Kind {
     match fact {
-        Fact::StateHash { .. } => Kind::StateHash,
+        Fact::StateHash { .. } | Fact::Digest { .. } => Kind::StateHash,
         _ => Kind::Record,
     }
 }

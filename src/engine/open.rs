@@ -27,7 +27,7 @@ pub enum OpenError {
     },
     /// Replay computes something else than what was computed when the log was written.
     Diverged {
-        /// The `StateHash` record that noticed.
+        /// The `Digest` or `StateHash` record that noticed.
         lsn: Lsn,
     },
 }
@@ -82,10 +82,7 @@ pub fn replay(state: &mut State, entry: &Entry<'_>) -> Result<(), OpenError> {
         return Ok(());
     }
     let record = codec::decode(entry.payload).map_err(|why| OpenError::Undecodable { lsn, why })?;
-    if let Fact::StateHash { digest } = record.fact
-        && digest != state.digest()
-        && !state.is_bereft()
-    {
+    if state.is_denied_by(&record.fact) {
         return Err(OpenError::Diverged { lsn });
     }
     state.apply(lsn, &record);

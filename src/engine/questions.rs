@@ -12,6 +12,8 @@ use crate::ids::{Lsn, MessageId, QueueName};
 use crate::limits::PAGE_SCAN_MAX;
 use crate::record::{Fact, Record, Touched};
 use crate::state::State;
+use crate::state::formulas::Whereabouts;
+use crate::state::idempotency::KeyWhereabouts;
 use crate::state::outlook::{Phase, Seen};
 use crate::state::queues::Queue;
 use crate::time::{Moment, Timestamp, Uptime};
@@ -67,9 +69,9 @@ impl Engine {
     /// # Errors
     /// `OutcomeUnknown`.
     pub async fn is_key_reused(&self, key: &RequestKey) -> Result<bool, Rejection> {
-        self.ask(|state, now| {
-            let spent = state.keys().find(&key.key, now.uptime);
-            spent.is_some_and(|spent| spent.request != key.request)
+        self.ask(|state, now| match state.keys().find(&key.key, now.uptime) {
+            KeyWhereabouts::Spent(spent) => spent.request != key.request,
+            KeyWhereabouts::Below => false,
         })
         .await
     }
@@ -141,7 +143,7 @@ impl Engine {
     ) -> Result<Option<(StoredFormula, Vec<TrailStep>)>, Rejection> {
         let ends = |state: &State, _| {
             let own = locate(state, which)?;
-            Some((own, state.formulas().trail(own)?))
+            Some((own, state.formulas().trail(own)))
         };
         let Some((own, mut last)) = self.ask(ends).await? else {
             return Ok(None);
@@ -261,9 +263,13 @@ impl Engine {
 }
 
 fn locate(state: &State, which: FormulaRef) -> Option<Lsn> {
-    match which {
+    let whereabouts = match which {
         FormulaRef::Id(fingerprint) => state.formulas().find(&fingerprint),
-        FormulaRef::Seq(lsn) => Some(lsn).filter(|&lsn| state.formulas().holds(lsn)),
+        FormulaRef::Seq(lsn) => state.formulas().holds(lsn),
+    };
+    match whereabouts {
+        Whereabouts::Stored(lsn) => Some(lsn),
+        Whereabouts::Below => None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Records to bytes and back: bincode behind one door.
 //!
 //! The payload of a frame is one version byte, then the record in bincode 2's standard
-//! configuration (little endian, variable-length integers). Decoding is bounded
+//! configuration (little endian, variable-length integers). The version is that of the first
+//! program that knows the kind of fact, so an older one says clearly why it cannot read on, and
+//! what it can read has the bytes that it would have written. Decoding is bounded
 //! ([`PAYLOAD_BYTES_MAX`]), since a hostile length would otherwise ask for memory without end,
 //! and it must use every byte: what is left over would be data that we dropped in silence.
 //! Golden bytes of each version stand in `data/golden/`.
@@ -9,10 +11,10 @@
 use std::fmt;
 
 use crate::limits::PAYLOAD_BYTES_MAX;
-use crate::record::Record;
+use crate::record::{Fact, Record};
 
-/// The version that this program writes.
-pub const VERSION: u8 = 1;
+/// The latest version that this program writes and reads.
+pub const VERSION: u8 = 2;
 
 /// Why bytes are no record of ours. The frame's CRC has already matched, so this is either a
 /// newer format or our own mistake, never mere damage.
@@ -55,7 +57,7 @@ impl std::error::Error for CodecError {}
 /// If the record is larger than [`PAYLOAD_BYTES_MAX`], which the bounds on bodies exclude.
 pub fn encode(record: &Record, out: &mut Vec<u8>) {
     let start = out.len();
-    out.push(VERSION);
+    out.push(version(&record.fact));
     let mut writer = Sink(out);
     bincode::encode_into_writer(record, &mut writer, bincode::config::standard())
         .expect("writing to memory cannot fail");
@@ -69,7 +71,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
 /// See [`CodecError`].
 pub fn decode(payload: &[u8]) -> Result<Record, CodecError> {
     let (&version, bytes) = payload.split_first().ok_or(CodecError::Empty)?;
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(CodecError::Newer { version });
     }
     let config = bincode::config::standard().with_limit::<PAYLOAD_BYTES_MAX>();
@@ -79,6 +81,14 @@ pub fn decode(payload: &[u8]) -> Result<Record, CodecError> {
         return Err(CodecError::LeftOver { bytes: bytes.len() - used });
     }
     Ok(record)
+}
+
+/// The first version that knows this kind of fact.
+fn version(fact: &Fact) -> u8 {
+    match fact {
+        Fact::Digest { .. } | Fact::FormulaImported { .. } => 2,
+        _ => 1,
+    }
 }
 
 /// A growing buffer as bincode wants it.

@@ -11,7 +11,7 @@ use bincode::{Decode, Encode};
 
 use crate::formula::{Fingerprint, Formula};
 use crate::ids::{Epoch, Lsn, MessageId, QueueName};
-use crate::time::{Moment, Uptime};
+use crate::time::{Moment, Timestamp, Uptime};
 
 /// A fact and when it was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -108,11 +108,48 @@ pub enum Fact {
         /// Which.
         which: Selection,
     },
-    /// The digest of the state after the record in front of this one.
+    /// The digest of the state after the record in front of this one, as version 1 reckoned it:
+    /// without the keys that had expired. Read and no longer written.
     StateHash {
+        /// The sum.
+        digest: u128,
+    },
+    /// The digest of the state after the record in front of this one.
+    Digest {
         /// See `State::digest`.
         digest: u128,
     },
+    /// A formula was accepted that has been stored elsewhere before: all that follows from
+    /// `FormulaAccepted` follows from it too.
+    FormulaImported {
+        /// The formula.
+        accepted: AcceptedFormula,
+        /// When it was accepted there.
+        accepted_at: Timestamp,
+    },
+}
+
+impl Fact {
+    /// The formula that the fact accepts, if it accepts one.
+    #[must_use]
+    pub fn acceptance(&self) -> Option<&AcceptedFormula> {
+        match self {
+            Fact::FormulaAccepted(accepted) | Fact::FormulaImported { accepted, .. } => {
+                Some(accepted)
+            }
+            _ => None,
+        }
+    }
+
+    /// The formula that the fact, decided at `wall`, accepts, and when it was accepted first.
+    #[must_use]
+    pub fn into_acceptance(self, wall: Timestamp) -> Option<(AcceptedFormula, Timestamp)> {
+        match self {
+            Fact::FormulaAccepted(accepted) => Some((accepted, wall)),
+            Fact::FormulaImported { accepted, accepted_at } => Some((accepted, accepted_at)),
+            _ => None,
+        }
+    }
 }
 
 /// An accepted formula with all that follows from it.

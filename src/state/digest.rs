@@ -4,9 +4,18 @@
 //! came and went. Adding and removing an entry cost the same few nanoseconds however large the
 //! state is. It notices divergence by mistake; it is no defence against malice.
 
+use bincode::{Decode, Encode};
+
 /// Sum of the hashes of all entries, modulo 2^128.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub(super) struct Digest(u128);
+
+impl From<u128> for Digest {
+    /// Goes on from a sum that was carried over.
+    fn from(sum: u128) -> Self {
+        Digest(sum)
+    }
+}
 
 impl Digest {
     /// An entry came into being.

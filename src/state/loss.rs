@@ -6,10 +6,22 @@
 //! its records, so this goes on until the first reign begins that knew of the loss: each record
 //! is cut down to what still makes sense. From then on decisions were made on this very state,
 //! and a contradiction is a bug again.
+//!
+//! **With a snapshot beneath**, the state cannot see what only the snapshot knows. Queues are
+//! wholly in memory, so an ack, whatever it is of, is treated as ever. A withdrawal of a formula
+//! at or below the base is taken as said. A second acceptance of a make-up, or a second use of a
+//! key, shows only if the caller looks the first one up and has it recalled, before it applies
+//! the record ([`State::recall`], [`State::recall_key`]). Then the state is the one to which a
+//! replay from the first record leads. Where the caller does not, the later acceptance stands
+//! beside the earlier: counted twice, and in the snapshot until the next one is merged by
+//! fingerprint.
 
+use super::formulas::Whereabouts;
+use super::idempotency::{KeyWhereabouts, Spent};
 use super::{QueueName, State};
-use crate::ids::{Epoch, MessageId};
-use crate::record::{AcceptedFormula, Fact, Selection, Touched};
+use crate::formula::Fingerprint;
+use crate::ids::{Epoch, Lsn, MessageId};
+use crate::record::{AcceptedFormula, Fact, Selection, SpentKey, Touched};
 
 impl State {
     /// Records are missing here, and reigns before `known_from` did not know it.
@@ -24,39 +36,68 @@ impl State {
         self.bereft_until.is_some()
     }
 
+    /// The snapshot says that the formula of this identity is stored, accepted at `lsn`. Changes
+    /// nothing that is seen from outside, and nothing if the layers know better. For replay while
+    /// [`State::is_bereft`], before an acceptance or withdrawal of this identity is applied.
+    ///
+    /// # Panics
+    /// If `lsn` is above the base.
+    pub fn recall(&mut self, fingerprint: Fingerprint, lsn: Lsn) {
+        self.formulas.recall(lsn, fingerprint);
+    }
+
+    /// The snapshot says that this key is spent. Else as [`State::recall`].
+    pub fn recall_key(&mut self, key: [u8; 32], spent: Spent) {
+        self.keys.recall(key, spent, self.at.uptime);
+    }
+
     /// What of a fact can be applied; `None`: nothing.
     pub(super) fn reconcile(&mut self, fact: &Fact) -> Option<Fact> {
         match fact {
-            Fact::Opened { .. } | Fact::StateHash { .. } => Some(fact.clone()),
-            Fact::FormulaAccepted(accepted) => Some(self.reconcile_acceptance(accepted)),
+            Fact::Opened { .. } | Fact::StateHash { .. } | Fact::Digest { .. } => {
+                Some(fact.clone())
+            }
+            Fact::FormulaAccepted(accepted) => {
+                Some(Fact::FormulaAccepted(self.reconcile_acceptance(accepted)))
+            }
+            Fact::FormulaImported { accepted, accepted_at } => Some(Fact::FormulaImported {
+                accepted: self.reconcile_acceptance(accepted),
+                accepted_at: *accepted_at,
+            }),
             Fact::FormulaWithdrawn { formula, fingerprint } => {
-                let is_stored = self.formulas.find(fingerprint) == Some(*formula);
+                let is_stored = match self.formulas.find(fingerprint) {
+                    Whereabouts::Stored(stored) => stored == *formula,
+                    Whereabouts::Below => self.formulas.may_be_below(*formula),
+                };
                 is_stored.then(|| fact.clone())
             }
-            Fact::BatchAnswered { key, .. } => {
-                let is_free = self.keys.find(&key.key, self.at.uptime).is_none();
-                is_free.then(|| fact.clone())
-            }
+            Fact::BatchAnswered { key, .. } => self.is_free(key).then(|| fact.clone()),
             _ => self.reconcile_queue(fact.clone()),
         }
     }
 
     /// The later acceptance of a make-up stands: between the two it must have been withdrawn.
-    fn reconcile_acceptance(&mut self, accepted: &AcceptedFormula) -> Fact {
-        if let Some(earlier) = self.formulas.find(&accepted.fingerprint) {
-            self.formulas.withdraw(earlier, &accepted.fingerprint);
+    fn reconcile_acceptance(&mut self, accepted: &AcceptedFormula) -> AcceptedFormula {
+        if let Whereabouts::Stored(earlier) = self.formulas.find(&accepted.fingerprint) {
+            // The message of the withdrawal is lost, so nothing but a key asks for the body.
+            let pin = self.pin(MessageId(earlier));
+            self.formulas.withdraw(earlier, &accepted.fingerprint, pin);
             self.queue_mut(QueueName::FORMULAS).cancel(MessageId(earlier));
         }
         let mut accepted = accepted.clone();
-        accepted.key.take_if(|key| self.keys.find(&key.key, self.at.uptime).is_some());
-        Fact::FormulaAccepted(accepted)
+        accepted.key.take_if(|key| !self.is_free(key));
+        accepted
+    }
+
+    fn is_free(&self, key: &SpentKey) -> bool {
+        self.keys.find(&key.key, self.at.uptime) == KeyWhereabouts::Below
     }
 
     fn reconcile_queue(&mut self, mut fact: Fact) -> Option<Fact> {
         let is_left = match &mut fact {
             Fact::Leased { queue, messages, .. } => {
                 let queue = self.queue_mut(queue.as_str());
-                keep(messages, |id| queue.ready.contains_key(&id))
+                keep(messages, |id| queue.ready.contains(id))
             }
             Fact::Acked { queue, messages } => {
                 let queue = self.queue_mut(queue.as_str());

@@ -3,17 +3,28 @@
 //! [`State::apply`] is the only thing that changes a state, live and in replay. It cannot fail
 //! and looks at nothing but the record: no clock, no random number, no configuration. A record
 //! that contradicts the state means a bug of ours; it stops the process, and replay is the cure.
+//!
+//! A state may rest on a snapshot, its *base*: then it holds in memory what came since, all
+//! queues, and of the rest only numbers (`rest`, [`image`]). `apply` does not ask the snapshot;
+//! who decides looks up beforehand what he needs of it.
 
 mod digest;
 pub mod formulas;
 pub mod idempotency;
+pub mod image;
+mod layers;
 mod loss;
+mod lsn_set;
 pub mod outlook;
 pub mod queues;
+mod ready;
+mod rest;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
-use self::formulas::Formulas;
+use self::formulas::{Formulas, Pin};
 use self::idempotency::SpentKeys;
 use self::queues::{GivenBack, Queue, Terms};
 use crate::ids::{Epoch, Lsn, MessageId, QueueName};
@@ -32,6 +43,8 @@ pub struct State {
     records_since_hash: u64,
     /// Records were lost, and those before this reign may build on them: see [`loss`].
     bereft_until: Option<Epoch>,
+    /// The last applied record when the layers were laid aside that a snapshot is being made of.
+    frozen_at: Option<Lsn>,
     formulas: Formulas,
     keys: SpentKeys,
     queues: BTreeMap<QueueName, Queue>,
@@ -46,6 +59,7 @@ impl Default for State {
             epoch: Epoch::default(),
             records_since_hash: 0,
             bereft_until: None,
+            frozen_at: None,
             formulas: Formulas::default(),
             keys: SpentKeys::default(),
             queues: BUILT_IN_QUEUES.map(|q| (name(q), Queue::default())).into_iter().collect(),
@@ -82,19 +96,20 @@ impl State {
             }
             // The promise of the whole program: what is stored, what is remembered for a
             // repeated request and what is queued are one record, so they cannot disagree.
-            Fact::FormulaAccepted(accepted) => {
+            Fact::FormulaAccepted(accepted) | Fact::FormulaImported { accepted, .. } => {
                 let AcceptedFormula { fingerprint, key, .. } = accepted;
                 self.formulas.accept(lsn, *fingerprint);
-                key.iter().for_each(|key| self.keys.spend(lsn, key));
+                key.iter().for_each(|key| self.keys.spend(lsn, key, at.uptime));
                 self.queue_mut(QueueName::FORMULAS).put(MessageId(lsn));
             }
             Fact::FormulaWithdrawn { formula, fingerprint } => {
-                self.formulas.withdraw(*formula, fingerprint);
+                let pin = self.pin(MessageId(lsn));
+                self.formulas.withdraw(*formula, fingerprint, pin);
                 let queue = self.queue_mut(QueueName::FORMULAS);
                 queue.cancel(MessageId(*formula));
                 queue.put(MessageId(lsn));
             }
-            Fact::BatchAnswered { key, .. } => self.keys.spend(lsn, key),
+            Fact::BatchAnswered { key, .. } => self.keys.spend(lsn, key, at.uptime),
             Fact::Leased { queue, messages, lease_ms, attempts_max, token } => {
                 let terms = Terms { attempts_max: *attempts_max, token: *token };
                 let (epoch, deadline) = (self.epoch, at.uptime.plus_ms(*lease_ms));
@@ -116,7 +131,7 @@ impl State {
                 self.each_dead_letter(queue, which, Queue::redrive);
             }
             Fact::Purged { queue, which } => self.each_dead_letter(queue, which, Queue::purge),
-            Fact::StateHash { .. } => self.records_since_hash = 0,
+            Fact::StateHash { .. } | Fact::Digest { .. } => self.records_since_hash = 0,
         }
     }
 
@@ -138,7 +153,7 @@ impl State {
         self.epoch
     }
 
-    /// Records since the last `StateHash` or the beginning.
+    /// Records since the last `Digest` or `StateHash`, or the beginning.
     #[must_use]
     pub fn records_since_hash(&self) -> u64 {
         self.records_since_hash
@@ -184,6 +199,21 @@ impl State {
         sum.value()
     }
 
+    /// Whether a fact that states a digest states another than this state's: `false` for one that
+    /// cannot be compared, or that states none.
+    ///
+    /// Version 1 took keys off the sum when they expired. Its digests are compared for as long as
+    /// none has.
+    #[must_use]
+    pub fn is_denied_by(&self, fact: &Fact) -> bool {
+        let stated = match fact {
+            Fact::Digest { digest } => *digest,
+            Fact::StateHash { digest } if !self.keys.has_expired(self.at.uptime) => *digest,
+            _ => return false,
+        };
+        !self.is_bereft() && stated != self.digest()
+    }
+
     /// Walks through everything and stops the process at the first broken invariant. For tests
     /// and `sillage check`; takes time in proportion to the state.
     ///
@@ -199,6 +229,11 @@ impl State {
         self.at = now;
         self.keys.advance(now.uptime);
         self.queues.values_mut().for_each(|queue| queue.advance(now));
+    }
+
+    /// Why a formula that is withdrawn now may still be asked for.
+    fn pin(&self, message: MessageId) -> Pin {
+        Pin { message, until: self.keys.latest_expiry() }
     }
 
     fn settle(

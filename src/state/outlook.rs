@@ -2,7 +2,6 @@
 //!
 //! What is due by `now` counts as having happened, although no record has carried it out yet.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::queues::{Past, Queue, date_of_past};
@@ -56,9 +55,9 @@ impl Queue {
             .map(|d| d.0)
             .collect();
         if back.is_empty() {
-            return self.ready.keys().take(max).copied().collect();
+            return self.ready.iter(None).take(max).map(|(id, _)| id).collect();
         }
-        back.extend(self.ready.keys().take(max));
+        back.extend(self.ready.iter(None).take(max).map(|(id, _)| id));
         back.sort_unstable();
         back.truncate(max);
         back
@@ -67,7 +66,7 @@ impl Queue {
     /// How often the message was leased so far; 0 for one that is not on the queue.
     #[must_use]
     pub fn attempts(&self, id: MessageId) -> u32 {
-        let past = self.ready.get(&id).or_else(|| self.leased.get(&id).map(|l| &l.past));
+        let past = self.ready.get(id).or_else(|| self.leased.get(&id).map(|l| &l.past));
         past.or_else(|| self.delayed.get(&id).map(|d| &d.past)).map_or(0, Past::attempts)
     }
 
@@ -98,9 +97,9 @@ impl Queue {
     /// The message that is on the queue for the longest time, dead letters left out.
     #[must_use]
     pub fn oldest(&self) -> Option<MessageId> {
-        let firsts =
-            [self.ready.keys().next(), self.leased.keys().next(), self.delayed.keys().next()];
-        firsts.into_iter().flatten().min().copied()
+        let leased = self.leased.keys().next().copied();
+        let delayed = self.delayed.keys().next().copied();
+        [self.ready.first(), leased, delayed].into_iter().flatten().min()
     }
 
     /// The next deadline after `now` of a lease or a delay.
@@ -139,8 +138,11 @@ impl Queue {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = (from, Bound::Unbounded);
         let mut seen: Vec<Seen> = match phase {
-            Phase::Ready => waiting(&self.ready, range, max).collect(),
-            Phase::Dead => waiting(&self.dead, range, max).collect(),
+            Phase::Ready => self.ready.iter(after).take(max).map(waiting).collect(),
+            Phase::Dead => {
+                let dead = self.dead.range(range).take(max);
+                dead.map(|(&id, past)| waiting((id, past))).collect()
+            }
             Phase::Leased => self
                 .leased
                 .range(range)
@@ -195,10 +197,6 @@ impl Queue {
 const LOWEST: MessageId = MessageId(crate::ids::Lsn(0));
 const HIGHEST: MessageId = MessageId(crate::ids::Lsn(u64::MAX));
 
-fn waiting(
-    map: &BTreeMap<MessageId, Past>,
-    range: (Bound<MessageId>, Bound<MessageId>),
-    max: usize,
-) -> impl Iterator<Item = Seen> + '_ {
-    map.range(range).take(max).map(|(&id, past)| Seen { id, past: past.clone(), due: None })
+fn waiting((id, past): (MessageId, &Past)) -> Seen {
+    Seen { id, past: past.clone(), due: None }
 }

@@ -13,7 +13,8 @@
 //!
 //! A message stands in exactly one of four maps, each in the order of message ids, which is the
 //! order of acceptance. So what comes back stands in front of everything newer, and every
-//! operation costs O(log n) per message.
+//! operation costs O(log n) per message. The map of ready messages is mostly a bitmap (`ready`).
+//! A queue is wholly in memory, with a snapshot beneath as without.
 //!
 //! **Lapses.** No record says that a lease lapsed; its deadline says it. `Queue::advance`
 //! carries out what is due at the moment of each record, alike live and in replay. Between
@@ -22,7 +23,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bincode::{Decode, Encode};
+
 use super::digest::{Digest, Tag, entry};
+use super::ready::Ready;
 use crate::ids::{Epoch, Lsn, MessageId, Receipt};
 use crate::limits::HISTORY_MAX;
 use crate::time::{Moment, Timestamp, Uptime};
@@ -33,7 +37,7 @@ use crate::time::{Moment, Timestamp, Uptime};
 /// `delayed`.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
-    pub(super) ready: BTreeMap<MessageId, Past>,
+    pub(super) ready: Ready,
     pub(super) leased: BTreeMap<MessageId, Lease>,
     pub(super) delayed: BTreeMap<MessageId, Delay>,
     pub(super) dead: BTreeMap<MessageId, Past>,
@@ -42,17 +46,17 @@ pub struct Queue {
 }
 
 /// What a message has been through. Boxed, since most messages have none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Past(Option<Box<Attempts>>);
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 struct Attempts {
     count: u32,
     ends: Vec<AttemptEnd>,
 }
 
 /// How an attempt that was not acked ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct AttemptEnd {
     /// Which attempt, from 1.
     pub attempt: u32,
@@ -63,7 +67,7 @@ pub struct AttemptEnd {
 }
 
 /// A message in a consumer's hands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Lease {
     pub(super) past: Past,
     pub(super) terms: Terms,
@@ -74,7 +78,7 @@ pub struct Lease {
 }
 
 /// What a lease was granted under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Terms {
     /// Attempt after which the message is a dead letter.
     pub attempts_max: u32,
@@ -83,7 +87,7 @@ pub struct Terms {
 }
 
 /// A message that waits for a delay to pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Delay {
     pub(super) past: Past,
     pub(super) until: Uptime,
@@ -97,6 +101,9 @@ pub(super) struct GivenBack<'a> {
 }
 
 impl Past {
+    /// That of a message that was never leased.
+    pub(super) const NONE: Past = Past(None);
+
     /// How often the message was leased since it was put on the queue or redriven.
     #[must_use]
     pub fn attempts(&self) -> u32 {
@@ -212,6 +219,16 @@ impl Queue {
         }
     }
 
+    /// Whether the message is on the queue, wherever it stands; also one that is cancelled while
+    /// a consumer holds it.
+    #[must_use]
+    pub fn holds(&self, id: MessageId) -> bool {
+        self.ready.contains(id)
+            || self.leased.contains_key(&id)
+            || self.delayed.contains_key(&id)
+            || self.dead.contains_key(&id)
+    }
+
     /// Whether the receipt stands for a lease that runs at `now`.
     #[must_use]
     pub fn is_held(&self, receipt: &Receipt, now: Uptime) -> bool {
@@ -227,42 +244,56 @@ impl Queue {
         self.digest.value()
     }
 
-    pub(super) fn check_invariants(&self) {
+    /// Sums up the digest of messages that were put in place one by one.
+    pub(super) fn reckon(&mut self) {
+        self.digest = self.sum();
+    }
+
+    fn sum(&self) -> Digest {
         let mut digest = Digest::default();
-        let mut due = BTreeSet::new();
-        for (&id, past) in &self.ready {
+        for (id, past) in self.ready.iter(None) {
             digest.add(waiting_hash(Tag::Ready, id, past, Uptime(0)));
-            assert!(!self.leased.contains_key(&id), "a ready message is not leased");
-            assert!(!self.delayed.contains_key(&id), "a ready message is not delayed");
-            assert!(!self.dead.contains_key(&id), "a ready message is not dead");
         }
         for (&id, lease) in &self.leased {
             digest.add(lease_hash(id, lease));
-            due.insert((lease.deadline, id));
-            assert!(lease.past.attempts() >= 1, "a lease is an attempt");
-            assert!(!self.delayed.contains_key(&id), "a leased message is not delayed");
-            assert!(!self.dead.contains_key(&id), "a leased message is not dead");
         }
         for (&id, delay) in &self.delayed {
             digest.add(waiting_hash(Tag::Delayed, id, &delay.past, delay.until));
-            due.insert((delay.until, id));
-            assert!(!self.dead.contains_key(&id), "a delayed message is not dead");
         }
         for (&id, past) in &self.dead {
             digest.add(waiting_hash(Tag::Dead, id, past, Uptime(0)));
         }
+        digest
+    }
+
+    pub(super) fn check_invariants(&self) {
+        self.ready.check_invariants();
+        let mut due = BTreeSet::new();
+        for (&id, lease) in &self.leased {
+            due.insert((lease.deadline, id));
+            assert!(lease.past.attempts() >= 1, "a lease is an attempt");
+            assert!(!self.ready.contains(id), "a leased message is not ready");
+            assert!(!self.delayed.contains_key(&id), "a leased message is not delayed");
+            assert!(!self.dead.contains_key(&id), "a leased message is not dead");
+        }
+        for (&id, delay) in &self.delayed {
+            due.insert((delay.until, id));
+            assert!(!self.ready.contains(id), "a delayed message is not ready");
+            assert!(!self.dead.contains_key(&id), "a delayed message is not dead");
+        }
+        let is_both = self.dead.keys().any(|&id| self.ready.contains(id));
+        assert!(!is_both, "a dead message is not ready");
         assert_eq!(due, self.due, "each lease and delay has its deadline, and nothing else");
-        assert_eq!(digest, self.digest, "the digest is the sum over the messages");
+        assert_eq!(self.sum(), self.digest, "the digest is the sum over the messages");
     }
 
     fn insert_ready(&mut self, id: MessageId, past: Past) {
         self.digest.add(waiting_hash(Tag::Ready, id, &past, Uptime(0)));
-        let before = self.ready.insert(id, past);
-        assert_eq!(before, None, "a message is on its queue once");
+        assert!(self.ready.insert(id, past), "a message is on its queue once");
     }
 
     fn remove_ready(&mut self, id: MessageId) -> Option<Past> {
-        let past = self.ready.remove(&id)?;
+        let past = self.ready.remove(id)?;
         self.digest.remove(waiting_hash(Tag::Ready, id, &past, Uptime(0)));
         Some(past)
     }

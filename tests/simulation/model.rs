@@ -6,6 +6,7 @@ use sillage::engine::command::{Delivery, Settlement};
 use sillage::formula::{self, Checked, Rules};
 use sillage::ids::{Lsn, MessageId, QueueName, Receipt};
 use sillage::state::State;
+use sillage::state::formulas::Whereabouts;
 use sillage::state::outlook::Phase;
 use sillage::time::{Moment, Uptime};
 
@@ -83,7 +84,7 @@ impl Model {
     pub fn check(&mut self, state: &State) {
         let queued = queued(state);
         for (&make_up, &lsn) in &self.formulas {
-            let found = state.formulas().find(&checked(make_up).fingerprint);
+            let found = stored(state, make_up);
             if !self.unsure_formulas.contains(&make_up) {
                 assert_eq!(found, Some(lsn), "acknowledged formula {make_up} at {lsn}");
             }
@@ -101,7 +102,7 @@ impl Model {
 
     fn adopt(&mut self, state: &State, queued: &BTreeSet<MessageId>) {
         for make_up in std::mem::take(&mut self.unsure_formulas) {
-            match state.formulas().find(&checked(make_up).fingerprint) {
+            match stored(state, make_up) {
                 Some(lsn) => self.formulas.insert(make_up, lsn),
                 None => self.formulas.remove(&make_up),
             };
@@ -113,6 +114,14 @@ impl Model {
                 self.gone.insert(id);
             }
         }
+    }
+}
+
+/// The record that accepted the formula with this make-up.
+fn stored(state: &State, make_up: u32) -> Option<Lsn> {
+    match state.formulas().find(&checked(make_up).fingerprint) {
+        Whereabouts::Stored(lsn) => Some(lsn),
+        Whereabouts::Below => None,
     }
 }
 

@@ -7,7 +7,8 @@ use crate::engine::command::{Batch, BatchMode, Item, RequestKey, Submission};
 use crate::formula::{CANON, Fingerprint};
 use crate::record::{AcceptedFormula, Fact, InGroup, ItemOutcome, SpentKey};
 use crate::state::State;
-use crate::state::idempotency::Spent;
+use crate::state::formulas::Whereabouts;
+use crate::state::idempotency::{KeyWhereabouts, Spent};
 use crate::time::Uptime;
 
 /// Stores one formula: under a spent key the first answer again, else refused if its make-up is
@@ -44,8 +45,8 @@ pub fn foregone(
         return Ok(Some(Reply::Replayed(spent.lsn)));
     }
     match state.formulas().find(&submission.fingerprint) {
-        Some(existing) => Err(Refusal::Duplicate(existing)),
-        None => Ok(None),
+        Whereabouts::Stored(existing) => Err(Refusal::Duplicate(existing)),
+        Whereabouts::Below => Ok(None),
     }
 }
 
@@ -90,7 +91,9 @@ pub fn accept_batch(
 /// # Errors
 /// `FormulaUnknown`.
 pub fn withdraw(state: &State, fingerprint: Fingerprint) -> Result<Verdict, Refusal> {
-    let formula = state.formulas().find(&fingerprint).ok_or(Refusal::FormulaUnknown)?;
+    let Whereabouts::Stored(formula) = state.formulas().find(&fingerprint) else {
+        return Err(Refusal::FormulaUnknown);
+    };
     Ok(Verdict::Record(vec![Fact::FormulaWithdrawn { formula, fingerprint }], Draft::Withdrawn))
 }
 
@@ -154,15 +157,16 @@ impl<'a> Gathering<'a> {
 }
 
 /// What the key was spent on, if it was, and on the same request.
-fn first_use<'a>(
-    state: &'a State,
+fn first_use(
+    state: &State,
     key: Option<&RequestKey>,
     now: Uptime,
-) -> Result<Option<&'a Spent>, Refusal> {
+) -> Result<Option<Spent>, Refusal> {
     let Some(key) = key else { return Ok(None) };
     match state.keys().find(&key.key, now) {
-        Some(spent) if spent.request != key.request => Err(Refusal::KeyReused),
-        found => Ok(found),
+        KeyWhereabouts::Spent(spent) if spent.request != key.request => Err(Refusal::KeyReused),
+        KeyWhereabouts::Spent(spent) => Ok(Some(spent)),
+        KeyWhereabouts::Below => Ok(None),
     }
 }
 

@@ -226,13 +226,12 @@ pub(super) fn in_group(first: Lsn, place: InGroup) -> Lsn {
 fn stored_formulas(
     facts: Vec<Fact>,
     first: Lsn,
-    accepted_at: Timestamp,
+    at: Timestamp,
 ) -> impl Iterator<Item = StoredFormula> {
     let lsns = (first.0..).map(Lsn);
-    lsns.zip(facts).filter_map(move |(lsn, fact)| match fact {
-        Fact::FormulaAccepted(AcceptedFormula { fingerprint, formula, .. }) => {
-            Some(StoredFormula { lsn, accepted_at, fingerprint, formula })
-        }
-        _ => None,
+    lsns.zip(facts).filter_map(move |(lsn, fact)| {
+        let (accepted, accepted_at) = fact.into_acceptance(at)?;
+        let AcceptedFormula { fingerprint, formula, .. } = accepted;
+        Some(StoredFormula { lsn, accepted_at, fingerprint, formula })
     })
 }

@@ -112,10 +112,9 @@ fn find<'a>(state: &'a State, name: &QueueName) -> Result<&'a Queue, Refusal> {
 /// The message with the record that touched it last, where a trail is kept.
 fn touched(state: &State, queue: &QueueName, message: MessageId) -> Touched {
     let MessageId(own) = message;
-    let trail = match queue.as_str() {
+    let before: Lsn = match queue.as_str() {
         QueueName::FORMULAS => state.formulas().trail(own),
-        _ => None,
+        _ => own,
     };
-    let before: Lsn = trail.unwrap_or(own);
     Touched { message, before }
 }
