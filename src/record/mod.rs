@@ -141,6 +141,24 @@ impl Fact {
         }
     }
 
+    /// The identity that the decision looked up: of what the fact accepts or withdraws.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&Fingerprint> {
+        match self {
+            Fact::FormulaWithdrawn { fingerprint, .. } => Some(fingerprint),
+            _ => self.acceptance().map(|accepted| &accepted.fingerprint),
+        }
+    }
+
+    /// The idempotency key that the fact spends.
+    #[must_use]
+    pub fn key(&self) -> Option<&SpentKey> {
+        match self {
+            Fact::BatchAnswered { key, .. } => Some(key),
+            _ => self.acceptance().and_then(|accepted| accepted.key.as_ref()),
+        }
+    }
+
     /// The formula that the fact, decided at `wall`, accepts, and when it was accepted first.
     #[must_use]
     pub fn into_acceptance(self, wall: Timestamp) -> Option<(AcceptedFormula, Timestamp)> {

@@ -234,13 +234,12 @@ impl Formulas {
         young.accepted.remove(lsn);
         young.touched.remove(&lsn);
         young.withdrawn.insert(lsn, pin);
-        // Not below zero behind an accepted loss, where a withdrawal is taken as said.
-        self.count = self.count.saturating_sub(1);
+        self.count -= 1;
         self.digest.remove(formula_hash(lsn, fingerprint));
     }
 
     /// Whether `lsn` may be a stored formula of the snapshot.
-    pub(super) fn may_be_below(&self, lsn: Lsn) -> bool {
+    fn may_be_below(&self, lsn: Lsn) -> bool {
         lsn <= self.base.lsn && !self.is_withdrawn(lsn)
     }
 
@@ -304,8 +303,11 @@ impl Formulas {
         assert_eq!(self.after(Lsn::ZERO).count(), stored.len(), "each is found in order too");
         let layers = self.layers.oldest_first().flat_map(|layer| layer.withdrawn.keys());
         let gone = layers.filter(|lsn| **lsn <= self.base.lsn).count();
-        let count = (self.base.count + stored.len()).saturating_sub(gone);
-        assert_eq!(count, self.count, "the count is that of base and layers");
+        assert_eq!(
+            self.base.count + stored.len(),
+            self.count + gone,
+            "the count is that of base and layers"
+        );
         // What was withdrawn out of the base has left its fingerprint only in the log.
         if gone == 0 {
             assert_eq!(digest, self.digest, "the digest is the sum over the formulas");

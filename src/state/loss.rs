@@ -7,14 +7,14 @@
 //! is cut down to what still makes sense. From then on decisions were made on this very state,
 //! and a contradiction is a bug again.
 //!
-//! **With a snapshot beneath**, the state cannot see what only the snapshot knows. Queues are
-//! wholly in memory, so an ack, whatever it is of, is treated as ever. A withdrawal of a formula
-//! at or below the base is taken as said. A second acceptance of a make-up, or a second use of a
-//! key, shows only if the caller looks the first one up and has it recalled, before it applies
-//! the record ([`State::recall`], [`State::recall_key`]). Then the state is the one to which a
-//! replay from the first record leads. Where the caller does not, the later acceptance stands
-//! beside the earlier: counted twice, and in the snapshot until the next one is merged by
-//! fingerprint.
+//! **With a snapshot beneath**, what counts as there is what the layers hold. So while a state is
+//! bereft, whoever replays looks up in the snapshot what a fact names, its fingerprint and its
+//! key, and has it recalled before the fact is applied ([`State::recall`],
+//! [`State::recall_key`]). Then the state is the very one to which a replay from the first record
+//! leads, and a digest that is stated later agrees whichever snapshot an opening begins with.
+//! Without, a second acceptance would stand beside the first and be counted twice, and a
+//! withdrawal of what only the snapshot knows would be dropped. Queues need nothing of the kind:
+//! they are wholly in memory.
 
 use super::formulas::Whereabouts;
 use super::idempotency::{KeyWhereabouts, Spent};
@@ -38,7 +38,7 @@ impl State {
 
     /// The snapshot says that the formula of this identity is stored, accepted at `lsn`. Changes
     /// nothing that is seen from outside, and nothing if the layers know better. For replay while
-    /// [`State::is_bereft`], before an acceptance or withdrawal of this identity is applied.
+    /// [`State::is_bereft`], before a fact that names this fingerprint is applied.
     ///
     /// # Panics
     /// If `lsn` is above the base.
@@ -65,10 +65,7 @@ impl State {
                 accepted_at: *accepted_at,
             }),
             Fact::FormulaWithdrawn { formula, fingerprint } => {
-                let is_stored = match self.formulas.find(fingerprint) {
-                    Whereabouts::Stored(stored) => stored == *formula,
-                    Whereabouts::Below => self.formulas.may_be_below(*formula),
-                };
+                let is_stored = self.formulas.find(fingerprint) == Whereabouts::Stored(*formula);
                 is_stored.then(|| fact.clone())
             }
             Fact::BatchAnswered { key, .. } => self.is_free(key).then(|| fact.clone()),
