@@ -168,6 +168,22 @@ pub const FILL_CHUNK_BYTES: usize = 256 << 10;
 pub const SEGMENT_FILES_OPEN_MAX: usize = 128;
 /// Pause after the disk was too full for the next segment, before it is tried again.
 pub const SPARE_RETRY_MS: u64 = 1000;
+/// Bytes of a snapshot's block of records before they are compressed, if more than one record
+/// is in it. Larger blocks are smaller on the disk, but each read of one record unpacks one.
+pub const SNAPSHOT_BLOCK_BYTES: usize = 4 << 10;
+/// Bytes of one record in a snapshot: the largest payload, and the trail kept with it.
+pub const SNAPSHOT_RECORD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (64 << 10);
+/// Bytes that a block may unpack to: the largest record alone, and its prefix. What a damaged
+/// disk says beyond that is not believed.
+pub const SNAPSHOT_BLOCK_BYTES_MAX: usize = SNAPSHOT_RECORD_BYTES_MAX + 8;
+/// Bytes of a snapshot written and synced at once. A sync of the log that comes at the same time
+/// waits for so many at most.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// Bits of a snapshot's filter for each key: with `FILTER_PROBES` about 1 % of the absent keys
+/// pass, and ten million keys take 12 MB of memory.
+pub const FILTER_BITS_PER_ENTRY: u64 = 10;
+/// Bits of the filter that are set for a key: the best number for ten bits per key is 6.9.
+pub const FILTER_PROBES: usize = 7;
 
 // ---- http ---------------------------------------------------------------------------------
 
@@ -286,4 +302,6 @@ const _: () = assert!(SEGMENT_BYTES_MAX / FRAME_ALIGN as u64 <= u32::MAX as u64)
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(SEGMENT_BYTES_MIN > SEGMENT_HEADER_BYTES as u64);
+const _: () = assert!(SNAPSHOT_BLOCK_BYTES < SNAPSHOT_BLOCK_BYTES_MAX);
+const _: () = assert!(FILTER_PROBES * 9 <= u128::BITS as usize);
 const _: () = assert!(SCAN_CHUNK_BYTES.is_multiple_of(SECTOR_BYTES));

@@ -7,6 +7,7 @@
 //! log/…0001.seg      header page, frames, seal                         (segment, frame)
 //! log/…4711.seg      header page, frames, zeros: the tail
 //! log/next.tmp       zeros: the segment to come                        (spare)
+//! snapshots/…42.snap what is still needed of the records up to an LSN         (snapshot)
 //! quarantine/        copies of what recovery and repair cut
 //! ```
 //!
@@ -43,6 +44,7 @@ mod replay;
 mod scan;
 mod segment;
 mod sim_disk;
+pub mod snapshot;
 mod spare;
 mod superblock;
 mod survey;
@@ -61,6 +63,10 @@ pub use reader::Reader;
 pub use recovery::{Entry, Options, RecoveryReport, TailPolicy, open};
 pub use repair::{RepairError, RepairReport, repair};
 pub use sim_disk::{SimDisk, SimFault};
+pub use snapshot::{
+    EntryStream, Looked, Patience, RecordStream, Snapshot, SnapshotError, SnapshotFault,
+    SnapshotHead, SnapshotWriter, TableName, snapshot_path,
+};
 pub use spare::Preparer;
 pub use superblock::{SnapshotRef, Super, SuperCopy};
 pub use watermark::Watermark;

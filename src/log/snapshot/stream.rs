@@ -1,0 +1,180 @@
+//! Reading a snapshot from one end to the other, in large pieces, with everything verified.
+
+use std::cmp::Ordering;
+
+use crate::ids::Lsn;
+use crate::limits::SCAN_CHUNK_BYTES;
+use crate::log::error::ReadError;
+use crate::log::page::PAGE_BYTES;
+use crate::log::to_usize;
+
+use super::block::Block;
+use super::table::{self, BlockPlace, Shape};
+use super::view::{Inner, Snapshot};
+
+/// Records by ascending LSN.
+pub struct RecordStream {
+    snapshot: Snapshot,
+    places: EntryStream,
+    window: Window,
+    block: Block,
+    /// Where in the block the next record begins.
+    at: usize,
+    /// The last LSN passed.
+    last: Lsn,
+    /// Records seen from the snapshot's first on; `None`: the stream began further on.
+    seen: Option<u64>,
+}
+
+impl RecordStream {
+    pub(super) fn new(snapshot: Snapshot, after: Lsn) -> RecordStream {
+        let mut places = EntryStream::new(snapshot.clone(), 0);
+        places.skip_to(&after.0.to_be_bytes());
+        let (window, block) = (Window::default(), Block::default());
+        let seen = (after == Lsn::ZERO).then_some(0);
+        RecordStream { snapshot, places, window, block, at: 0, last: after, seen }
+    }
+
+    /// The next record; `None` after the last.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`], also when the snapshot holds another number of records than it
+    /// says, and [`ReadError::Disk`]. The stream is of no more use then.
+    #[expect(clippy::should_implement_trait, reason = "it lends what it returns")]
+    pub fn next(&mut self) -> Result<Option<(Lsn, &[u8])>, ReadError> {
+        let start = loop {
+            let start = self.at;
+            let found = self.block.record_at(&mut self.at).map(|(lsn, _)| lsn);
+            match found {
+                Some(lsn) if lsn > self.last => {
+                    self.last = lsn;
+                    break start;
+                }
+                Some(_) => {}
+                None => {
+                    if !self.next_block()? {
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        self.seen = self.seen.map(|seen| seen + 1);
+        let mut start = start;
+        Ok(self.block.record_at(&mut start))
+    }
+
+    fn next_block(&mut self) -> Result<bool, ReadError> {
+        let inner = &self.snapshot.inner;
+        let Some(entry) = self.places.next()? else {
+            let all = self.seen.is_none_or(|seen| seen == inner.footer.records);
+            return if all { Ok(false) } else { Err(inner.damaged(inner.footer.at)) };
+        };
+        let place = BlockPlace::decode(entry);
+        let bytes = inner.block_bytes(&place)?;
+        let bytes = self.window.get(inner, place.at, bytes, inner.footer.tables[0].at)?;
+        inner.unpack(&place, bytes, &mut self.block)?;
+        self.at = 0;
+        Ok(true)
+    }
+}
+
+/// Entries of a table by ascending key.
+pub struct EntryStream {
+    snapshot: Snapshot,
+    table: usize,
+    window: Window,
+    /// The page to be read next.
+    page: usize,
+    /// The entries of the page read last.
+    entries: Vec<u8>,
+    /// Where among them the next begins.
+    at: usize,
+    last: Vec<u8>,
+    /// Entries seen from the table's first on; `None`: the stream began further on.
+    seen: Option<u64>,
+}
+
+impl EntryStream {
+    pub(super) fn new(snapshot: Snapshot, table: usize) -> EntryStream {
+        let (window, entries, last) = (Window::default(), Vec::new(), Vec::new());
+        EntryStream { snapshot, table, window, page: 0, entries, at: 0, last, seen: Some(0) }
+    }
+
+    /// Passes over whole pages that lie below the one with the last key not above `key`.
+    fn skip_to(&mut self, key: &[u8]) {
+        let fences = &self.snapshot.inner.fences[self.table];
+        self.page = table::candidates(fences, key).start;
+        self.seen = if self.page == 0 { Some(0) } else { None };
+    }
+
+    /// The next entry, whole; `None` after the last.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`], also when the table holds another number of entries than it says
+    /// or they do not ascend, and [`ReadError::Disk`]. The stream is of no more use then.
+    #[expect(clippy::should_implement_trait, reason = "it lends what it returns")]
+    pub fn next(&mut self) -> Result<Option<&[u8]>, ReadError> {
+        if self.at == self.entries.len() && !self.next_page()? {
+            return Ok(None);
+        }
+        let shape = Shape::ALL[self.table];
+        let entry = &self.entries[self.at..][..shape.entry_bytes];
+        let key = shape.key(entry);
+        if !self.last.is_empty() && self.last.as_slice().cmp(key) != Ordering::Less {
+            let inner = &self.snapshot.inner;
+            return Err(inner.damaged(inner.page_at(self.table, self.page - 1)));
+        }
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        self.at += shape.entry_bytes;
+        self.seen = self.seen.map(|seen| seen + 1);
+        Ok(Some(entry))
+    }
+
+    fn next_page(&mut self) -> Result<bool, ReadError> {
+        let inner = &self.snapshot.inner;
+        let (place, shape) = (&inner.footer.tables[self.table], Shape::ALL[self.table]);
+        let end = inner.page_at(self.table, to_usize(place.pages));
+        if self.page as u64 == place.pages {
+            let all = self.seen.is_none_or(|seen| seen == place.entries);
+            return if all { Ok(false) } else { Err(inner.damaged(end)) };
+        }
+        let at = inner.page_at(self.table, self.page);
+        let page = self.window.get(inner, at, PAGE_BYTES, end)?;
+        let entries = shape.open(inner.seed, at, page).ok_or_else(|| inner.damaged(at))?;
+        if table::fence(entries) != inner.fences[self.table][self.page] {
+            return Err(inner.damaged(at));
+        }
+        self.entries.clear();
+        self.entries.extend_from_slice(entries);
+        (self.at, self.page) = (0, self.page + 1);
+        Ok(true)
+    }
+}
+
+/// The piece of the file that was read last.
+#[derive(Default)]
+struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// `len` bytes from `at`, which lie before `end`. Reads ahead, but not past `end`.
+    fn get(&mut self, inner: &Inner, at: u64, len: usize, end: u64) -> Result<&[u8], ReadError> {
+        let have = at.checked_sub(self.start).map(to_usize);
+        let held = have.filter(|from| from + len <= self.bytes.len());
+        let from = match held {
+            Some(from) => from,
+            None => {
+                let ahead = to_usize(end - at).min(SCAN_CHUNK_BYTES.max(len));
+                self.bytes.resize(ahead, 0);
+                self.start = at;
+                let read = inner.file.read_full_at(&mut self.bytes, at)?;
+                self.bytes.truncate(read);
+                0
+            }
+        };
+        self.bytes.get(from..from + len).ok_or_else(|| inner.damaged(at))
+    }
+}
