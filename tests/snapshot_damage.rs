@@ -144,8 +144,7 @@ fn flipped_bits_are_noticed_and_never_answer_wrongly() {
     let disk = SimDisk::new(11);
     let named = model.write(&disk).expect("written");
     let bits = disk.bytes(&model.path()).expect("the file").len() as u64 * 8;
-    // Every bit of a region in use would take minutes unoptimised; a prime step meets all.
-    for bit in (0..bits).step_by(17) {
+    for bit in 0..bits {
         let bad = disk.fork();
         bad.flip(&model.path(), bit);
         if let Some(snapshot) = open(&bad, &named) {
@@ -161,7 +160,7 @@ fn truncated_files_do_not_open() {
     let disk = SimDisk::new(12);
     let named = model.write(&disk).expect("written");
     let len = disk.bytes(&model.path()).expect("the file").len() as u64;
-    for len in (0..len).step_by(7).chain(len - 1..len) {
+    for len in 0..len {
         let bad = disk.fork();
         bad.truncate(&model.path(), len);
         assert!(open(&bad, &named).is_none(), "{len} bytes");
@@ -195,7 +194,7 @@ fn full_disk_is_said_and_leaves_nothing_behind() {
     let whole = SimDisk::new(14);
     model.write(&whole).expect("written");
     let len = whole.bytes(&model.path()).expect("the file").len() as u64;
-    for capacity in (0..len).step_by(997) {
+    for capacity in (0..len).step_by(97) {
         let disk = SimDisk::new(capacity);
         disk.set_capacity(capacity);
         assert!(matches!(model.write(&disk), Err(SnapshotError::NoSpace)), "{capacity} bytes");
