@@ -179,6 +179,9 @@ pub const SNAPSHOT_BLOCK_BYTES_MAX: usize = SNAPSHOT_RECORD_BYTES_MAX + 8;
 /// Bytes of a snapshot written and synced at once. A sync of the log that comes at the same time
 /// waits for so many at most.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of a snapshot read first by a stream; each further piece is twice as large, up to
+/// `SCAN_CHUNK_BYTES`. Holds a short list's records.
+pub const SNAPSHOT_PIECE_BYTES_MIN: usize = 16 << 10;
 /// Bits of a snapshot's filter for each key: with `FILTER_PROBES` about 1 % of the absent keys
 /// pass, and ten million keys take 12 MB of memory.
 pub const FILTER_BITS_PER_ENTRY: u64 = 10;
@@ -303,5 +306,6 @@ const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(SEGMENT_BYTES_MIN > SEGMENT_HEADER_BYTES as u64);
 const _: () = assert!(SNAPSHOT_BLOCK_BYTES < SNAPSHOT_BLOCK_BYTES_MAX);
+const _: () = assert!(SNAPSHOT_PIECE_BYTES_MIN <= SCAN_CHUNK_BYTES);
 const _: () = assert!(FILTER_PROBES * 9 <= u128::BITS as usize);
 const _: () = assert!(SCAN_CHUNK_BYTES.is_multiple_of(SECTOR_BYTES));

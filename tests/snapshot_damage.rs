@@ -201,3 +201,17 @@ fn full_disk_is_said_and_leaves_nothing_behind() {
         assert!(disk.paths().is_empty(), "{capacity} bytes: {:?}", disk.paths());
     }
 }
+
+#[test]
+fn stream_begins_at_the_block_that_holds_its_lsn() {
+    let model = Model::random(15, 3000, 300);
+    let disk = SimDisk::new(15);
+    let named = model.write(&disk).expect("written");
+    // The first block is unpacked by whoever streams from the beginning, and by nobody else.
+    disk.flip(&model.path(), (4096 + 24) * 8);
+    let snapshot = open(&disk, &named).expect("opens");
+    assert!(snapshot.records_after(Lsn::ZERO).next().is_err());
+    for after in (model.lsn / 2..=model.lsn).step_by(7) {
+        assert!(model.streams_records(&snapshot, after).expect("not damaged there"));
+    }
+}

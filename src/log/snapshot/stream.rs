@@ -3,13 +3,13 @@
 use std::cmp::Ordering;
 
 use crate::ids::Lsn;
-use crate::limits::SCAN_CHUNK_BYTES;
+use crate::limits::{SCAN_CHUNK_BYTES, SNAPSHOT_PIECE_BYTES_MIN};
 use crate::log::error::ReadError;
 use crate::log::page::PAGE_BYTES;
 use crate::log::to_usize;
 
 use super::block::Block;
-use super::table::{self, BlockPlace, Shape};
+use super::table::{self, BlockPlace, FENCE_BYTES, Shape};
 use super::view::{Inner, Snapshot};
 
 /// Records by ascending LSN.
@@ -29,7 +29,9 @@ pub struct RecordStream {
 impl RecordStream {
     pub(super) fn new(snapshot: Snapshot, after: Lsn) -> RecordStream {
         let mut places = EntryStream::new(snapshot.clone(), 0);
-        places.skip_to(&after.0.to_be_bytes());
+        if after > Lsn::ZERO {
+            places.begin_at(after);
+        }
         let (window, block) = (Window::default(), Block::default());
         let seen = (after == Lsn::ZERO).then_some(0);
         RecordStream { snapshot, places, window, block, at: 0, last: after, seen }
@@ -85,6 +87,8 @@ pub struct EntryStream {
     window: Window,
     /// The page to be read next.
     page: usize,
+    /// In that page, all entries below the last whose key is not above this are passed over.
+    begin: Option<[u8; FENCE_BYTES]>,
     /// The entries of the page read last.
     entries: Vec<u8>,
     /// Where among them the next begins.
@@ -97,14 +101,17 @@ pub struct EntryStream {
 impl EntryStream {
     pub(super) fn new(snapshot: Snapshot, table: usize) -> EntryStream {
         let (window, entries, last) = (Window::default(), Vec::new(), Vec::new());
-        EntryStream { snapshot, table, window, page: 0, entries, at: 0, last, seen: Some(0) }
+        let (page, begin, at, seen) = (0, None, 0, Some(0));
+        EntryStream { snapshot, table, window, page, begin, entries, at, last, seen }
     }
 
-    /// Passes over whole pages that lie below the one with the last key not above `key`.
-    fn skip_to(&mut self, key: &[u8]) {
+    /// In the table of blocks: begins at the block that holds `lsn`, or would. Its keys are no
+    /// longer than fences, which hence name the one page to begin with.
+    fn begin_at(&mut self, lsn: Lsn) {
+        let key = lsn.0.to_be_bytes();
         let fences = &self.snapshot.inner.fences[self.table];
-        self.page = table::candidates(fences, key).start;
-        self.seen = if self.page == 0 { Some(0) } else { None };
+        self.page = table::candidates(fences, &key).end.saturating_sub(1);
+        (self.begin, self.seen) = (Some(key), None);
     }
 
     /// The next entry, whole; `None` after the last.
@@ -145,14 +152,16 @@ impl EntryStream {
         if table::fence(entries) != inner.fences[self.table][self.page] {
             return Err(inner.damaged(at));
         }
+        let begin = self.begin.take().and_then(|key| shape.floor(entries, &key));
         self.entries.clear();
         self.entries.extend_from_slice(entries);
-        (self.at, self.page) = (0, self.page + 1);
+        (self.at, self.page) = (begin.unwrap_or(0), self.page + 1);
         Ok(true)
     }
 }
 
-/// The piece of the file that was read last.
+/// The piece of the file that was read last. Pieces double from one to the next: a page of a
+/// list reads little more than it shows, and a whole snapshot is read in large pieces.
 #[derive(Default)]
 struct Window {
     start: u64,
@@ -167,7 +176,9 @@ impl Window {
         let from = match held {
             Some(from) => from,
             None => {
-                let ahead = to_usize(end - at).min(SCAN_CHUNK_BYTES.max(len));
+                let piece =
+                    (self.bytes.len() * 2).clamp(SNAPSHOT_PIECE_BYTES_MIN, SCAN_CHUNK_BYTES);
+                let ahead = to_usize(end - at).min(piece.max(len));
                 self.bytes.resize(ahead, 0);
                 self.start = at;
                 let read = inner.file.read_full_at(&mut self.bytes, at)?;

@@ -21,7 +21,7 @@ use super::TableName;
 use super::layout::Seed;
 
 /// Bytes in front of a page's entries.
-const PREFIX_BYTES: usize = 8;
+pub(super) const PREFIX_BYTES: usize = 8;
 /// Bytes of a fence.
 pub(super) const FENCE_BYTES: usize = 8;
 
@@ -54,19 +54,18 @@ impl Shape {
         (good && fits).then(|| &page[PREFIX_BYTES..PREFIX_BYTES + entries * self.entry_bytes])
     }
 
-    /// The last of these entries whose key is not above `key`.
-    pub(super) fn floor<'a>(self, entries: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-        let entry = |index: usize| &entries[index * self.entry_bytes..][..self.entry_bytes];
+    /// Where the last of these entries whose key is not above `key` begins.
+    pub(super) fn floor(self, entries: &[u8], key: &[u8]) -> Option<usize> {
         let (mut low, mut high) = (0, entries.len() / self.entry_bytes);
         while low < high {
             let middle = low.midpoint(high);
-            if entry(middle)[..self.key_bytes] <= *key {
+            if entries[middle * self.entry_bytes..][..self.key_bytes] <= *key {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        low.checked_sub(1).map(entry)
+        low.checked_sub(1).map(|index| index * self.entry_bytes)
     }
 
     pub(super) fn key(self, entry: &[u8]) -> &[u8] {

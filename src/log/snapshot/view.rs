@@ -1,5 +1,6 @@
 //! An open snapshot: what is kept of it in memory, and lookups.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::ids::Lsn;
@@ -131,10 +132,13 @@ impl Snapshot {
         if !self.may_hold(name, key) {
             return Ok(Looked::Absent);
         }
-        let found = self.inner.floor(name.index() + 1, key, patience)?;
-        Ok(match found {
-            Looked::Found(entry) if entry[..TableName::KEY_BYTES] != *key => Looked::Absent,
-            looked => looked,
+        let mut page = [0; PAGE_BYTES];
+        Ok(match self.inner.floor(name.index() + 1, key, patience, &mut page)? {
+            Looked::Found(entry) if page[entry.clone()].starts_with(key) => {
+                Looked::Found(page[entry].to_vec())
+            }
+            Looked::NotCached => Looked::NotCached,
+            Looked::Found(_) | Looked::Absent => Looked::Absent,
         })
     }
 
@@ -150,17 +154,23 @@ impl Snapshot {
         out: &mut Vec<u8>,
     ) -> Result<Looked<()>, ReadError> {
         out.clear();
-        let place = match self.inner.floor(0, &lsn.0.to_be_bytes(), patience)? {
-            Looked::Found(entry) => BlockPlace::decode(&entry),
+        let mut page = [0; PAGE_BYTES];
+        let place = match self.inner.floor(0, &lsn.0.to_be_bytes(), patience, &mut page)? {
+            Looked::Found(entry) => BlockPlace::decode(&page[entry]),
             Looked::Absent => return Ok(Looked::Absent),
             Looked::NotCached => return Ok(Looked::NotCached),
         };
-        let mut bytes = vec![0; self.inner.block_bytes(&place)?];
-        if !self.inner.read(place.at, &mut bytes, patience)? {
+        // The packed block is read into `out` too: a caller that uses it again spares memory.
+        out.resize(self.inner.block_bytes(&place)?, 0);
+        let is_read = self.inner.read(place.at, out, patience)?;
+        let mut block = Block::default();
+        if is_read {
+            self.inner.unpack(&place, out, &mut block)?;
+        }
+        out.clear();
+        if !is_read {
             return Ok(Looked::NotCached);
         }
-        let mut block = Block::default();
-        self.inner.unpack(&place, &bytes, &mut block)?;
         let Some(found) = block.find(lsn) else {
             return Ok(Looked::Absent);
         };
@@ -212,23 +222,25 @@ impl Inner {
         Ok(bytes)
     }
 
-    /// The last entry of a table whose key is not above `key`.
+    /// Reads the page with the last entry of a table whose key is not above `key`, and says
+    /// where in it that entry stands.
     fn floor(
         &self,
         table: usize,
         key: &[u8],
         patience: Patience,
-    ) -> Result<Looked<Vec<u8>>, ReadError> {
+        page: &mut [u8; PAGE_BYTES],
+    ) -> Result<Looked<Range<usize>>, ReadError> {
         let shape = Shape::ALL[table];
-        let mut page = [0; PAGE_BYTES];
         for index in table::candidates(&self.fences[table], key).rev() {
             let at = self.page_at(table, index);
-            if !self.read(at, &mut page, patience)? {
+            if !self.read(at, page, patience)? {
                 return Ok(Looked::NotCached);
             }
-            let entries = shape.open(self.seed, at, &page).ok_or_else(|| self.damaged(at))?;
-            if let Some(entry) = shape.floor(entries, key) {
-                return Ok(Looked::Found(entry.to_vec()));
+            let entries = shape.open(self.seed, at, page).ok_or_else(|| self.damaged(at))?;
+            if let Some(start) = shape.floor(entries, key) {
+                let start = table::PREFIX_BYTES + start;
+                return Ok(Looked::Found(start..start + shape.entry_bytes));
             }
         }
         Ok(Looked::Absent)
