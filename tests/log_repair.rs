@@ -5,12 +5,10 @@ mod log_support;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use log_support::{Delivered, as_disk, begin, damage, open, payload, records};
+use log_support::{Delivered, Records, as_disk, begin, damage, open, payload, records};
 use sillage::ids::Lsn;
-use sillage::log::inspect::{Presence, frames, inspect, verify_receipt};
+use sillage::log::inspect::{Presence, Scrutiny, frames, inspect, verify_receipt};
 use sillage::log::{Chain, Fault, Kind, Loss, RepairError, SimDisk, SimFault, repair};
-
-type Records = BTreeMap<Lsn, Vec<u8>>;
 
 /// A store of several segments, with a receipt for each record.
 fn build() -> (SimDisk, Records, BTreeMap<Lsn, Chain>) {
@@ -257,14 +255,14 @@ fn inspection_works_on_a_damaged_store_and_changes_nothing() {
     let all = segments(&disk);
     disk.damage(&all[0], 9000, &[0xa5; 16]);
     let before: Vec<_> = disk.paths().iter().map(|path| disk.bytes(path)).collect();
-    let found = inspect(&*as_disk(&disk)).expect("inspected");
+    let found = inspect(&as_disk(&disk), Scrutiny::Whole).expect("inspected");
     assert_eq!(found.segments.len(), all.len());
     assert_eq!(found.damage.len(), 1);
     assert_eq!(*found.damage[0].file, *all[0]);
     assert_eq!(found.losses, []);
     let lost = found.damage[0].lsns.clone();
     let mut seen = Records::new();
-    let walked = frames(&*as_disk(&disk), |frame| {
+    let walked = frames(&as_disk(&disk), |frame| {
         if frame.kind == Kind::Record {
             seen.insert(frame.lsn, frame.payload.to_vec());
         }
@@ -273,11 +271,11 @@ fn inspection_works_on_a_damaged_store_and_changes_nothing() {
     walked.expect("walked");
     assert!(expected.iter().all(|(lsn, bytes)| seen.get(lsn) == Some(bytes) || lost.contains(lsn)));
     for (lsn, chain) in receipts {
-        let presence = verify_receipt(&*as_disk(&disk), lsn, head(chain)).expect("verified");
+        let presence = verify_receipt(&as_disk(&disk), lsn, head(chain)).expect("verified");
         let expected = if lost.contains(&lsn) { Presence::Lost } else { Presence::Present };
         assert_eq!(presence, expected, "LSN {lsn}");
     }
-    let differs = verify_receipt(&*as_disk(&disk), Lsn(2), [7; 8]).expect("verified");
+    let differs = verify_receipt(&as_disk(&disk), Lsn(2), [7; 8]).expect("verified");
     assert_eq!(differs, Presence::Differs);
     let after: Vec<_> = disk.paths().iter().map(|path| disk.bytes(path)).collect();
     assert_eq!(before, after);
@@ -292,7 +290,7 @@ fn receipts_outlive_a_repair() {
     };
     repair(&as_disk(&disk), Some(hull(&lost))).expect("repaired");
     for (lsn, chain) in receipts.iter().step_by(7) {
-        let presence = verify_receipt(&*as_disk(&disk), *lsn, head(*chain)).expect("verified");
+        let presence = verify_receipt(&as_disk(&disk), *lsn, head(*chain)).expect("verified");
         let is_lost = lost.iter().any(|lsns| lsns.contains(lsn));
         assert_eq!(presence == Presence::Lost, is_lost, "LSN {lsn}");
         assert_ne!(presence, Presence::Differs, "LSN {lsn}");

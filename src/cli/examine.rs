@@ -4,11 +4,11 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cli::store_fault::StoreFault;
+use crate::cli::store_fault::{Damage, StoreFault};
 use crate::cli::store_files::StoreLock;
 use crate::engine::open::replay;
 use crate::ids::{Epoch, Lsn};
-use crate::log::inspect::{self, Inspection, Presence};
+use crate::log::inspect::{self, Inspection, Presence, Scrutiny};
 use crate::log::{
     self, Disk, Entry, Fault, Kind, OsDisk, Place, Preparer, RepairError, TailPolicy,
 };
@@ -21,6 +21,8 @@ pub(crate) enum Acceptance {
     Loss(RangeInclusive<Lsn>),
     /// That what follows the last whole frame is cut off.
     Tail,
+    /// Nothing: only what the store holds twice may be set aside.
+    Nothing,
 }
 
 /// One segment, as `inspect stat` shows it.
@@ -34,6 +36,16 @@ pub(crate) struct SegmentStat {
     pub(crate) is_sealed: bool,
 }
 
+/// One snapshot, as `inspect stat` shows it.
+#[derive(Debug)]
+pub(crate) struct SnapshotStat {
+    pub(crate) file: String,
+    /// The last LSN that it covers.
+    pub(crate) lsn: Lsn,
+    /// `None`: it is damaged or missing.
+    pub(crate) bytes: Option<u64>,
+}
+
 /// A store, as `inspect stat` shows it.
 #[derive(Debug)]
 pub(crate) struct Stat {
@@ -44,6 +56,8 @@ pub(crate) struct Stat {
     pub(crate) durable: Lsn,
     /// Whether the store was closed by an orderly end.
     pub(crate) is_closed: bool,
+    /// Newest first.
+    pub(crate) snapshots: Vec<SnapshotStat>,
     pub(crate) segments: Vec<SegmentStat>,
 }
 
@@ -98,9 +112,12 @@ pub(crate) struct RepairSummary {
 pub(crate) fn check(directory: &Path) -> Result<CheckSummary, StoreFault> {
     let disk = disk(directory)?;
     let _lock = StoreLock::take_to_read(directory)?;
-    let inspection = inspected(directory, &disk)?;
+    let inspection = inspected(directory, &disk, Scrutiny::Whole)?;
     if let Some(damage) = inspection.damage.first() {
         return Err(StoreFault::Damaged(Box::new(damage.clone().into())));
+    }
+    if let Some(damage) = inspection.redundant.first() {
+        return Err(StoreFault::Damaged(Box::new(Damage::redundant(damage.clone()))));
     }
     let (state, frames) = replayed(directory, &disk)?;
     state.check_invariants();
@@ -117,7 +134,7 @@ pub(crate) fn check(directory: &Path) -> Result<CheckSummary, StoreFault> {
 }
 
 /// The state that the log amounts to, and how many frames it has.
-fn replayed(directory: &Path, disk: &OsDisk) -> Result<(State, u64), StoreFault> {
+fn replayed(directory: &Path, disk: &Arc<dyn Disk>) -> Result<(State, u64), StoreFault> {
     let (mut state, mut count, mut failed) = (State::default(), 0, None);
     let mut group: Vec<(Lsn, Epoch, Kind, Vec<u8>)> = Vec::new();
     let visit = |frame: inspect::Frame<'_>| {
@@ -148,7 +165,7 @@ fn replayed(directory: &Path, disk: &OsDisk) -> Result<(State, u64), StoreFault>
 
 /// Reads what the store says of itself; works while it is damaged, or served.
 pub(crate) fn stat(directory: &Path) -> Result<Stat, StoreFault> {
-    let found = inspected(directory, &disk(directory)?)?;
+    let found = inspected(directory, &disk(directory)?, Scrutiny::Heads)?;
     let segments = found.segments.iter().map(|segment| SegmentStat {
         file: segment.file.to_string(),
         first: segment.first,
@@ -156,11 +173,17 @@ pub(crate) fn stat(directory: &Path) -> Result<Stat, StoreFault> {
         bytes: segment.bytes,
         is_sealed: segment.is_sealed,
     });
+    let snapshots = found.snapshots.iter().map(|snapshot| SnapshotStat {
+        file: snapshot.file.to_string(),
+        lsn: snapshot.lsn,
+        bytes: snapshot.bytes,
+    });
     Ok(Stat {
         uuid: found.store.to_string(),
         epoch: found.current.epoch,
         durable: found.durable,
         is_closed: found.current.clean != Lsn::ZERO && found.current.clean == found.last,
+        snapshots: snapshots.collect(),
         segments: segments.collect(),
     })
 }
@@ -222,9 +245,10 @@ pub(crate) fn repair(
     directory: &Path,
     acceptance: Acceptance,
 ) -> Result<RepairSummary, StoreFault> {
-    let disk: Arc<dyn Disk> = Arc::new(disk(directory)?);
+    let disk = disk(directory)?;
     match acceptance {
-        Acceptance::Loss(lsns) => give_up(directory, &disk, lsns),
+        Acceptance::Loss(lsns) => give_up(directory, &disk, Some(lsns)),
+        Acceptance::Nothing => give_up(directory, &disk, None),
         Acceptance::Tail => cut_tail(directory, disk),
     }
 }
@@ -232,9 +256,9 @@ pub(crate) fn repair(
 fn give_up(
     directory: &Path,
     disk: &Arc<dyn Disk>,
-    lsns: RangeInclusive<Lsn>,
+    lsns: Option<RangeInclusive<Lsn>>,
 ) -> Result<RepairSummary, StoreFault> {
-    let report = log::repair(disk, Some(lsns)).map_err(|error| match error {
+    let report = log::repair(disk, lsns).map_err(|error| match error {
         RepairError::Refused(refusal) => StoreFault::of_refusal(directory, refusal),
         RepairError::NotAccepted { lost } => {
             let first = lost.first().map_or(Lsn::ZERO, |lsns| *lsns.start());
@@ -256,8 +280,8 @@ fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, Stor
     use crate::engine::decide::Policy;
     use crate::time::SystemClock;
 
-    let inspection =
-        inspect::inspect(&*disk).map_err(|error| StoreFault::of_refusal(directory, error))?;
+    let inspection = inspect::inspect(&disk, Scrutiny::Whole)
+        .map_err(|error| StoreFault::of_refusal(directory, error))?;
     let other = inspection.damage.iter().find(|damage| damage.fault != Fault::Undecidable);
     if let Some(damage) = other {
         return Err(StoreFault::Damaged(Box::new(damage.clone().into())));
@@ -282,13 +306,18 @@ fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, Stor
     Ok(RepairSummary { lost, has_written: true, has_copies: true })
 }
 
-fn disk(directory: &Path) -> Result<OsDisk, StoreFault> {
-    OsDisk::open(directory).map_err(|error| match error.is_not_found() {
+fn disk(directory: &Path) -> Result<Arc<dyn Disk>, StoreFault> {
+    let opened = OsDisk::open(directory).map_err(|error| match error.is_not_found() {
         true => StoreFault::NoStore,
         false => StoreFault::of_disk(directory, error),
-    })
+    })?;
+    Ok(Arc::new(opened))
 }
 
-fn inspected(directory: &Path, disk: &OsDisk) -> Result<Inspection, StoreFault> {
-    inspect::inspect(disk).map_err(|error| StoreFault::of_refusal(directory, error))
+fn inspected(
+    directory: &Path,
+    disk: &Arc<dyn Disk>,
+    scrutiny: Scrutiny,
+) -> Result<Inspection, StoreFault> {
+    inspect::inspect(disk, scrutiny).map_err(|error| StoreFault::of_refusal(directory, error))
 }

@@ -214,6 +214,11 @@ fn fmt_damage(f: &mut fmt::Formatter<'_>, directory: &str, damage: &Damage) -> f
     let Damage { file, offset, lsns, what, remedy } = damage;
     let (first, last) = (lsns.start(), lsns.end());
     writeln!(f, "{directory} is damaged: {file} at byte {offset}, LSN {first} to {last}: {what}")?;
+    if *remedy == Remedy::SetAside {
+        writeln!(f, "No record is lost by it: the store holds this twice, and it can be served.")?;
+        write!(f, "Next:\n  sillage repair {directory}\n      moves it to quarantine/")?;
+        return write!(f, "; then `sillage check {directory}` again");
+    }
     writeln!(f, "Nothing was changed, and nothing is served. Next, one of:")?;
     writeln!(f, "  sillage check {directory}")?;
     writeln!(f, "      looks again and changes nothing")?;
@@ -232,6 +237,10 @@ fn fmt_damage(f: &mut fmt::Formatter<'_>, directory: &str, damage: &Damage) -> f
             writeln!(f, "\n  sillage repair {directory} --accept-tail")?;
             write!(f, "      keeps a copy and cuts off an end that may have been acknowledged")
         }
+        Remedy::Backup => {
+            write!(f, "\n      there is no repair: what the snapshots held is nowhere else")
+        }
+        Remedy::SetAside => Ok(()),
     }
 }
 
@@ -290,6 +299,14 @@ mod tests {
         let report = report(Remedy::AcceptTail);
         assert!(report.contains("  sillage repair /srv/store --accept-tail\n"), "{report}");
         assert!(!report.contains("--accept-loss"), "{report}");
+    }
+
+    #[test]
+    fn damage_that_costs_nothing_is_sent_to_a_repair_that_gives_nothing_up() {
+        let report = report(Remedy::SetAside);
+        assert!(report.contains("  sillage repair /srv/store\n"), "{report}");
+        assert!(!report.contains("--accept"), "{report}");
+        assert!(!report.contains("nothing is served"), "{report}");
     }
 
     #[test]

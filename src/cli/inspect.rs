@@ -33,7 +33,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum View {
-    /// What the store says of itself: identity, epoch, segments, last durable record
+    /// What the store says of itself: identity, epoch, snapshots, segments, last durable record
     Stat {
         /// Print one JSON object
         #[arg(long)]
@@ -136,6 +136,13 @@ fn print_stat(stat: &Stat, out: &mut impl Write) -> io::Result<()> {
     let end = if stat.is_closed { "closed in order" } else { "not closed in order" };
     writeln!(out, "store {}, epoch {}, {end}", stat.uuid, stat.epoch)?;
     writeln!(out, "durable up to LSN {}", stat.durable)?;
+    for snapshot in &stat.snapshots {
+        let (file, lsn) = (&snapshot.file, snapshot.lsn);
+        match snapshot.bytes {
+            Some(bytes) => writeln!(out, "{file}  up to LSN {lsn}  {bytes} bytes")?,
+            None => writeln!(out, "{file}  up to LSN {lsn}  damaged")?,
+        }
+    }
     for segment in &stat.segments {
         let last = segment.last.map_or_else(|| "-".to_owned(), |lsn| lsn.to_string());
         let seal = if segment.is_sealed { "sealed" } else { "open" };
@@ -159,11 +166,16 @@ fn print_stat_json(stat: &Stat, out: &mut impl Write) -> io::Result<()> {
             })
         })
         .collect();
+    let snapshots = stat.snapshots.iter().map(
+        |snapshot| json!({ "file": snapshot.file, "lsn": snapshot.lsn.0, "bytes": snapshot.bytes }),
+    );
+    let snapshots: Vec<Value> = snapshots.collect();
     let stat = json!({
         "uuid": stat.uuid,
         "epoch": stat.epoch.0,
         "durable_lsn": stat.durable.0,
         "closed": stat.is_closed,
+        "snapshots": snapshots,
         "segments": segments,
     });
     writeln!(out, "{stat}")

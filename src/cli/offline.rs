@@ -29,12 +29,16 @@ pub(crate) struct CheckArgs {
 /// Copies everything it touches to `quarantine/` first, and records the loss in the log. Their
 /// formulas and messages are gone for the service, so restore a backup instead if there is one.
 /// What to accept stands in the report of `sillage check`.
+///
+/// Without any of the options nothing is given up: only what the store holds twice is moved to
+/// `quarantine/`, such as a damaged snapshot beside a good one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  sillage repair ./sillage-data
   sillage repair ./sillage-data --accept-loss 17..20
   sillage repair ./sillage-data --accept-tail")]
-#[command(group = ArgGroup::new("acceptance").required(true))]
+#[command(group = ArgGroup::new("acceptance"))]
 pub(crate) struct RepairArgs {
     /// The directory of the store
     directory: PathBuf,
@@ -70,7 +74,8 @@ pub(crate) fn repair(arguments: &RepairArgs, out: &mut impl Write) -> Result<Exi
     let directory = &arguments.directory;
     let acceptance = match &arguments.accept_loss {
         Some(range) => Acceptance::Loss(range.0.clone()),
-        None => Acceptance::Tail,
+        None if arguments.accept_tail => Acceptance::Tail,
+        None => Acceptance::Nothing,
     };
     let done = examine::repair(directory, acceptance).map_err(Failure::of_store(directory))?;
     writeln!(out, "{}", outcome(&directory.display().to_string(), &done))

@@ -57,6 +57,10 @@ pub(crate) enum Remedy {
     AcceptLoss,
     /// By cutting off an end of which nothing says whether it was ever acknowledged.
     AcceptTail,
+    /// By moving out of the way what the store holds twice; nothing is given up.
+    SetAside,
+    /// Not at all: what is gone as a whole was held nowhere else.
+    Backup,
     /// Not at all: good frames contradict each other, and a repair would have to choose.
     Restore,
 }
@@ -110,10 +114,18 @@ impl StoreFault {
     }
 }
 
+impl Damage {
+    /// Damage to what the store holds twice.
+    pub(crate) fn redundant(damage: crate::log::Damage) -> Damage {
+        Damage { remedy: Remedy::SetAside, ..Damage::from(damage) }
+    }
+}
+
 impl From<crate::log::Damage> for Damage {
     fn from(damage: crate::log::Damage) -> Damage {
         let remedy = match damage.fault {
             Fault::Undecidable => Remedy::AcceptTail,
+            Fault::SnapshotsLost => Remedy::Backup,
             fault if fault.is_contradiction() => Remedy::Restore,
             _ => Remedy::AcceptLoss,
         };

@@ -115,7 +115,7 @@ impl fmt::Display for Damage {
         let (first, last) = (lsns.start(), lsns.end());
         write!(f, "{file} at byte {offset}, LSN {first}..{last}: {fault}; nothing was changed; ")?;
         write!(f, "see `sillage check DIR`")?;
-        if fault.is_contradiction() {
+        if fault.is_beyond_repair() {
             return f.write_str(", then restore a backup");
         }
         write!(f, ", then `sillage repair DIR --accept-loss {first}..{last}`")
@@ -154,6 +154,14 @@ pub enum Fault {
     Short,
     /// Rubbish follows the last good frame, and nothing says whether it was ever acknowledged.
     Undecidable,
+    /// A snapshot that SUPER names is not there.
+    SnapshotMissing,
+    /// A snapshot fails its checksums, or is not the one that SUPER names.
+    SnapshotDamaged,
+    /// The segments that the snapshot covers are of another history than the snapshot.
+    SnapshotDiverges,
+    /// No snapshot can be read, and the log does not go back to its beginning.
+    SnapshotsLost,
 }
 
 impl Fault {
@@ -163,6 +171,13 @@ impl Fault {
     pub fn is_contradiction(self) -> bool {
         let frames = matches!(self, Fault::Frame(Flaw::Seal | Flaw::History));
         frames || matches!(self, Fault::Seal | Fault::SegmentDiverges | Fault::SuperBehind)
+    }
+
+    /// Whether only a backup helps: parts of the store contradict each other, or what nothing
+    /// else holds is gone as a whole.
+    #[must_use]
+    pub fn is_beyond_repair(self) -> bool {
+        self.is_contradiction() || self == Fault::SnapshotsLost
     }
 }
 
@@ -187,6 +202,12 @@ impl fmt::Display for Fault {
             Fault::AfterSeal => "data follows the segment's seal",
             Fault::Short => "the log ends before what was acknowledged",
             Fault::Undecidable => "the end is damaged in a way no crash explains",
+            Fault::SnapshotMissing => "the snapshot is missing",
+            Fault::SnapshotDamaged => "the snapshot is damaged",
+            Fault::SnapshotDiverges => "the segments before the snapshot do not lead to it",
+            Fault::SnapshotsLost => {
+                "no snapshot can be read, and the log before them is no longer kept"
+            }
         })
     }
 }

@@ -2,21 +2,31 @@
 //!
 //! [`open`](super::open) stops at the first damage. This goes on behind it: each hole, each
 //! missing or foreign segment, and which LSNs they swallow. It only reads.
+//!
+//! Segments from the older snapshot on are read although the newest covers them: they are what
+//! the store falls back on. Damage to them, or to one of two snapshots, costs nothing that was
+//! acknowledged. So it is kept apart, as [`Examined::redundant`].
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
+use super::base::{cursor_after, damage_of, reaches_back, read_header, unnamed};
 use super::disk::{Access, Disk, DiskError, DiskFile};
 use super::error::{Damage, Fault, Refusal};
 use super::frame::{Flaw, Seeds, StoreId};
-use super::page::{self, PAGE_BYTES};
+use super::page;
 use super::recovery::{require_super, segment_names};
+use super::retain::names;
 use super::scan::{Cursor, Window};
 use super::segment::{self, FRAMES_AT, SegmentHeader};
-use super::superblock::{self, Super, SuperCopy};
+use super::snapshot::{self, SNAPSHOTS, Snapshot, SnapshotHead, snapshot_path};
+use super::superblock::{self, SnapshotRef, Super, SuperCopy};
 use super::survey::{Hole, Survey, survey};
 use super::tail::Residue;
 use super::watermark::{self, Slots};
 use crate::ids::{Epoch, Lsn};
+use crate::limits::SCAN_CHUNK_BYTES;
 
 /// A log as it is.
 pub(super) struct Examined {
@@ -26,12 +36,34 @@ pub(super) struct Examined {
     pub(super) current: Super,
     /// What is and what should be in the directory of segments, in order.
     pub(super) parts: Vec<Part>,
-    /// All damage, in order of LSN.
+    /// The snapshots that SUPER names, newest first.
+    pub(super) snapshots: Vec<Seen>,
+    /// The newest of them that is good, with what the log after it goes on from.
+    pub(super) base: Option<SnapshotHead>,
+    /// Damage that costs acknowledged data, in order of LSN.
     pub(super) damage: Vec<Damage>,
+    /// Damage to what the base has too, or could do without.
+    pub(super) redundant: Vec<Damage>,
     /// Highest LSN that is durable for certain.
     pub(super) durable: Lsn,
     /// After the last good frame, or the last lost one.
     pub(super) cursor: Cursor,
+}
+
+/// How closely to look at snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scrutiny {
+    /// As far as opening does: what is read at once.
+    Heads,
+    /// Every byte.
+    Whole,
+}
+
+/// A snapshot that SUPER names.
+pub(super) struct Seen {
+    pub(super) named: SnapshotRef,
+    /// `None`: it is damaged or missing.
+    pub(super) good: Option<Snapshot>,
 }
 
 /// A segment, or the lack of one.
@@ -66,16 +98,17 @@ impl Segment {
 }
 
 /// Reads everything.
-pub(super) fn examine(disk: &dyn Disk) -> Result<Examined, Refusal> {
+pub(super) fn examine(disk: &Arc<dyn Disk>, scrutiny: Scrutiny) -> Result<Examined, Refusal> {
+    let (handle, disk) = (disk, &**disk);
     let copies = superblock::read(disk)?;
-    let names = segment_names(disk)?;
+    let segments = segment_names(disk)?;
     let (current, damage) = match require_super(disk, &copies) {
         Ok(found) => (found, Vec::new()),
-        Err(Refusal::Damaged(lost)) if names.is_empty() && copies == [SuperCopy::Missing; 2] => {
+        Err(Refusal::Damaged(lost)) if segments.is_empty() && copies == [SuperCopy::Missing; 2] => {
             drop(lost);
             return Err(Refusal::NoStore);
         }
-        Err(Refusal::Damaged(lost)) => match infer_super(disk, &names)? {
+        Err(Refusal::Damaged(lost)) => match infer_super(disk, &segments)? {
             Some(inferred) => (inferred, vec![*lost]),
             None => return Err(Refusal::Damaged(lost)),
         },
@@ -85,9 +118,21 @@ pub(super) fn examine(disk: &dyn Disk) -> Result<Examined, Refusal> {
     let marked = watermark::best(&slots).map_or(Lsn::ZERO, |mark| mark.lsn);
     let cursor = Cursor::new(current.store, current.oldest, watermark::best(&slots));
     let durable = current.durable().max(marked);
-    let mut examined =
-        Examined { copies, slots, current, parts: Vec::new(), damage, durable, cursor };
-    examined.segments(disk, &names)?;
+    let mut examined = Examined {
+        copies,
+        slots,
+        current,
+        parts: Vec::new(),
+        snapshots: Vec::new(),
+        base: None,
+        damage,
+        redundant: Vec::new(),
+        durable,
+        cursor,
+    };
+    examined.look_at_snapshots(handle, scrutiny)?;
+    examined.cursor = examined.begin(reaches_back(disk, &current)?);
+    examined.segments(disk, &segments)?;
     Ok(examined)
 }
 
@@ -102,19 +147,116 @@ fn infer_super(disk: &dyn Disk, names: &[Lsn]) -> Result<Option<Super>, DiskErro
             found.newest = first;
         }
     }
-    Ok(inferred.map(|found| Super { oldest: names[0], ..found }))
+    let Some(mut inferred) = inferred else {
+        return Ok(None);
+    };
+    inferred.oldest = names[0];
+    // Whether the older one was still needed is not known; whatever is left of it helps.
+    for snapshot in snapshot_files(disk)? {
+        inferred.add_snapshot(snapshot);
+    }
+    let before = inferred.snapshots[1].lsn.max(inferred.snapshots[0].lsn.min(names[0]));
+    inferred.oldest = if names[0] == Lsn(1) { Lsn(1) } else { before.next().min(names[0]) };
+    Ok(Some(inferred))
 }
 
-fn read_header(file: &dyn DiskFile) -> Result<Option<(u32, SegmentHeader)>, DiskError> {
-    let mut page = [0; PAGE_BYTES];
-    file.read_full_at(&mut page, 0)?;
-    Ok(SegmentHeader::decode(&page))
+/// The files that have a snapshot's name, oldest first.
+fn snapshot_files(disk: &dyn Disk) -> Result<Vec<SnapshotRef>, DiskError> {
+    let mut found = Vec::new();
+    for lsn in names(disk, SNAPSHOTS)?.iter().filter_map(|name| snapshot::parse_name(name)) {
+        let file = disk.open(&snapshot_path(lsn), Access::Read)?;
+        found.push(SnapshotRef { lsn, sha256: sha256(&*file)? });
+    }
+    Ok(found)
+}
+
+fn sha256(file: &dyn DiskFile) -> Result<[u8; 32], DiskError> {
+    let (mut hasher, mut at) = (Sha256::new(), 0);
+    let mut chunk = vec![0; SCAN_CHUNK_BYTES];
+    loop {
+        let read = file.read_full_at(&mut chunk, at)?;
+        hasher.update(&chunk[..read]);
+        at += read as u64;
+        if read < chunk.len() {
+            return Ok(hasher.finalize().into());
+        }
+    }
 }
 
 impl Examined {
+    /// Opens the snapshots, and reads them too if asked to.
+    fn look_at_snapshots(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        scrutiny: Scrutiny,
+    ) -> Result<(), Refusal> {
+        for named in self.current.named() {
+            let opened = Snapshot::open(disk, &named, self.current.store);
+            let verified = opened.and_then(|snapshot| match scrutiny {
+                Scrutiny::Heads => Ok(snapshot),
+                Scrutiny::Whole => snapshot.verify(|_| ()).map(|()| snapshot),
+            });
+            let good = match verified {
+                Ok(snapshot) => Some(snapshot),
+                Err(fault) => {
+                    self.redundant.push(damage_of(&named, fault)?);
+                    None
+                }
+            };
+            self.snapshots.push(Seen { named, good });
+        }
+        let good = self.snapshots.iter().find_map(|seen| seen.good.as_ref());
+        self.base = good.map(|snapshot| *snapshot.head());
+        Ok(())
+    }
+
+    /// The cursor before the first segment that is looked at.
+    fn begin(&mut self, reaches_back: bool) -> Cursor {
+        let (store, witness) = (self.current.store, self.cursor.witness);
+        let older = self.snapshots.get(1).and_then(|seen| seen.good.as_ref());
+        match (older, self.base) {
+            (Some(older), _) => cursor_after(older.head(), witness),
+            _ if self.current.oldest == Lsn(1) => Cursor::new(store, Lsn(1), witness),
+            (None, Some(base)) => cursor_after(&base, witness),
+            (None, None) if reaches_back => Cursor::new(store, Lsn(1), witness),
+            (None, None) => {
+                let lost = std::mem::take(&mut self.redundant).into_iter().next();
+                let lost = lost.unwrap_or_else(|| unnamed(&self.current));
+                self.damage.push(Damage { fault: Fault::SnapshotsLost, ..lost });
+                Cursor { after_loss: true, ..Cursor::new(store, self.current.oldest, witness) }
+            }
+        }
+    }
+
+    /// The last LSN that the base covers.
+    pub(super) fn covered_to(&self) -> Lsn {
+        self.base.map_or(Lsn::ZERO, |base| base.lsn)
+    }
+
+    /// Puts damage where it belongs.
+    fn note(&mut self, damage: Damage) {
+        if *damage.lsns.end() <= self.covered_to() {
+            self.redundant.push(damage);
+        } else {
+            self.damage.push(damage);
+        }
+    }
+
+    /// Goes on from the base, whatever became of the segments that it covers.
+    fn pass_base(&mut self) {
+        let Some(base) = self.base.filter(|base| base.lsn.next() == self.cursor.next) else {
+            return;
+        };
+        if self.cursor.chain != base.chain && !self.cursor.after_loss {
+            let (file, lsns) = (snapshot_path(base.lsn).into(), base.lsn..=base.lsn);
+            self.note(Damage { file, offset: 0, lsns, fault: Fault::SnapshotDiverges });
+        }
+        self.cursor = cursor_after(&base, self.cursor.witness);
+    }
+
     fn segments(&mut self, disk: &dyn Disk, names: &[Lsn]) -> Result<(), Refusal> {
-        let mut ours = Vec::new();
-        for &first in names {
+        let (mut ours, begin) = (Vec::new(), self.cursor.next);
+        for &first in names.iter().filter(|&&first| first >= begin) {
             let file = disk.open(&segment::path(first), Access::Read)?;
             match self.stranger(&*file, first)? {
                 None => ours.push((first, file)),
@@ -141,6 +283,7 @@ impl Examined {
             let (lsns, fault) = (self.current.oldest..=self.cursor.last(), Fault::SuperBehind);
             self.damage.push(Damage { file, offset, lsns, fault });
         }
+        self.pass_base();
         self.damage.sort_by_key(|damage| *damage.lsns.start());
         Ok(())
     }
@@ -169,17 +312,26 @@ impl Examined {
     }
 
     fn strange(&mut self, file: &dyn DiskFile, first: Lsn, fault: Fault) {
-        self.parts.push(Part::Stranger { path: file.path().into() });
+        if first > self.covered_to() {
+            self.parts.push(Part::Stranger { path: file.path().into() });
+        }
         let file = file.path().into();
-        self.damage.push(Damage { file, offset: 0, lsns: first..=first, fault });
+        self.note(Damage { file, offset: 0, lsns: first..=first, fault });
     }
 
     fn missing(&mut self, last: Lsn) {
+        let covered_to = self.covered_to();
+        if self.cursor.next <= covered_to && covered_to < last {
+            self.missing(covered_to);
+            self.pass_base();
+        }
         let before = self.cursor;
         let file = segment::path(before.next).into();
         let (lsns, fault) = (before.next..=last, Fault::SegmentMissing);
-        self.damage.push(Damage { file, offset: 0, lsns, fault });
-        self.parts.push(Part::Missing { before, last });
+        self.note(Damage { file, offset: 0, lsns, fault });
+        if last > covered_to {
+            self.parts.push(Part::Missing { before, last });
+        }
         self.cursor.next = last.next();
         self.cursor.after_loss = true;
     }
@@ -198,6 +350,7 @@ impl Examined {
         if first > self.cursor.next {
             self.missing(Lsn(first.0 - 1));
         }
+        self.pass_base();
         let header = read_header(&*file)?.map(|(_, header)| header);
         let before = self.cursor;
         let diverges = header.is_some_and(|header| {
@@ -246,11 +399,11 @@ impl Examined {
             Some(_) => diverges.then_some(Fault::SegmentDiverges),
         };
         if let Some(fault) = fault {
-            self.damage.push(Damage { file: path.clone(), offset: 0, lsns: whole, fault });
+            self.note(Damage { file: path.clone(), offset: 0, lsns: whole, fault });
         }
         for hole in &segment.survey.holes {
             let (offset, lsns, fault) = (hole.at, hole.lsns.clone(), Fault::Frame(hole.flaw));
-            self.damage.push(Damage { file: path.clone(), offset, lsns, fault });
+            self.note(Damage { file: path.clone(), offset, lsns, fault });
         }
     }
 
@@ -268,7 +421,7 @@ impl Examined {
         };
         segment.is_damaged = true;
         let (file, lsns) = (segment.file.path().into(), segment.first..=self.cursor.last());
-        self.damage.push(Damage { file, offset: follows.unwrap_or(end), lsns, fault });
+        self.note(Damage { file, offset: follows.unwrap_or(end), lsns, fault });
         Ok(())
     }
 

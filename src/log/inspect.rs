@@ -1,14 +1,17 @@
 //! Looking at a log without opening it: no lock, no epoch, nothing written, damage or not.
 
 use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
 
 use super::disk::{Access, Disk, DiskError};
 use super::error::{Damage, Refusal};
-use super::examine::{Examined, Part, Segment, examine};
+pub use super::examine::Scrutiny;
+use super::examine::{Examined, Part, Seen, Segment, examine};
 use super::frame::{self, Chain, Kind, Place, StoreId};
 use super::loss::Loss;
 use super::scan::{Window, frame_at};
 use super::segment::SPARE;
+use super::snapshot::{Snapshot, snapshot_path};
 use super::superblock::{Super, SuperCopy};
 use super::watermark::Watermark;
 use crate::ids::{Epoch, Lsn};
@@ -34,8 +37,24 @@ pub struct Inspection {
     pub last: Lsn,
     /// LSNs that are on record as lost.
     pub losses: Vec<RangeInclusive<Lsn>>,
-    /// Damage, in order of LSN. Empty: the log will open.
+    /// The snapshots that SUPER names, newest first.
+    pub snapshots: Vec<SnapshotSeen>,
+    /// Damage that costs acknowledged data, in order of LSN. Empty: the log will open.
     pub damage: Vec<Damage>,
+    /// Damage to what the store holds twice. The log opens, and nothing is lost, but there is
+    /// less to fall back on: a repair moves it out of the way.
+    pub redundant: Vec<Damage>,
+}
+
+/// One snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotSeen {
+    /// The file's path.
+    pub file: Box<str>,
+    /// The last LSN that it covers.
+    pub lsn: Lsn,
+    /// Size of the file; `None`: it is damaged or missing.
+    pub bytes: Option<u64>,
 }
 
 /// One segment.
@@ -91,13 +110,13 @@ pub enum Presence {
     Differs,
 }
 
-/// Looks at everything.
+/// Looks at everything, at snapshots as closely as `scrutiny` says.
 ///
 /// # Errors
 /// [`Refusal`] when there is no store, it is of a later format, or the disk fails. Damage is no
 /// error here, unless nothing is left to tell which store this was.
-pub fn inspect(disk: &dyn Disk) -> Result<Inspection, Refusal> {
-    let examined = examine(disk)?;
+pub fn inspect(disk: &Arc<dyn Disk>, scrutiny: Scrutiny) -> Result<Inspection, Refusal> {
+    let examined = examine(disk, scrutiny)?;
     let mut losses = Vec::new();
     each_frame(&examined, |frame| {
         let loss = Loss::decode(frame.lsn, frame.payload).filter(|_| frame.kind == Kind::Loss);
@@ -118,22 +137,32 @@ pub fn inspect(disk: &dyn Disk) -> Result<Inspection, Refusal> {
         watermarks: examined.slots,
         spare_bytes,
         durable: examined.durable,
-        last: segments.iter().map(|segment| segment.last).max().unwrap_or(Lsn::ZERO),
+        last: segments.iter().fold(examined.covered_to(), |last, one| last.max(one.last)),
+        snapshots: examined.snapshots.iter().map(SnapshotSeen::of).collect(),
+        redundant: examined.redundant,
         losses,
         damage: examined.damage,
         segments,
     })
 }
 
-/// Hands every good frame to `visit`, in order of LSN, until it breaks off.
+impl SnapshotSeen {
+    fn of(seen: &Seen) -> SnapshotSeen {
+        let (file, lsn) = (snapshot_path(seen.named.lsn).into(), seen.named.lsn);
+        SnapshotSeen { file, lsn, bytes: seen.good.as_ref().map(Snapshot::bytes) }
+    }
+}
+
+/// Hands every good frame that the log still has to `visit`, in order of LSN, until it breaks
+/// off.
 ///
 /// # Errors
 /// As [`inspect`].
 pub fn frames(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     visit: impl FnMut(Frame<'_>) -> ControlFlow<()>,
 ) -> Result<(), Refusal> {
-    Ok(each_frame(&examine(disk)?, visit)?)
+    Ok(each_frame(&examine(disk, Scrutiny::Heads)?, visit)?)
 }
 
 /// Says what became of the record for which a receipt names this LSN, and the first eight bytes
@@ -141,7 +170,7 @@ pub fn frames(
 ///
 /// # Errors
 /// As [`inspect`].
-pub fn verify_receipt(disk: &dyn Disk, lsn: Lsn, chain: [u8; 8]) -> Result<Presence, Refusal> {
+pub fn verify_receipt(disk: &Arc<dyn Disk>, lsn: Lsn, chain: [u8; 8]) -> Result<Presence, Refusal> {
     let mut presence = Presence::Lost;
     frames(disk, |frame| {
         if frame.lsn == lsn && frame.kind != Kind::Loss {

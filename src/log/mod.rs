@@ -28,11 +28,14 @@
 //! `reader`, `scan`, `replay`, `recovery`, `walk`, `tail`, `opened`; then, for damaged stores,
 //! `survey`, `examine`, [`repair()`] and [`inspect`]. `docs/FORMAT.md` has every byte.
 
+mod backup;
+mod base;
 pub mod disk;
 mod error;
 mod examine;
 mod frame;
 pub mod inspect;
+mod install;
 mod loss;
 mod opened;
 mod os_disk;
@@ -41,7 +44,9 @@ mod reader;
 mod recovery;
 mod repair;
 mod replay;
+mod retain;
 mod scan;
+mod sealed;
 mod segment;
 mod sim_disk;
 pub mod snapshot;
@@ -53,15 +58,19 @@ mod walk;
 mod watermark;
 mod writer;
 
+pub use backup::{Backup, BackupFile};
 pub use disk::{Access, Disk, DiskError, DiskFile};
 pub use error::{Damage, Error, Fault, OpenError, ReadError, Refusal};
 pub use frame::{Chain, Flaw, Kind, Place, StoreId};
+pub use install::SnapshotInfo;
 pub use loss::Loss;
 pub use opened::Opened;
 pub use os_disk::OsDisk;
 pub use reader::Reader;
-pub use recovery::{Entry, Options, RecoveryReport, TailPolicy, open};
+pub use recovery::{Entry, Options, Prepared, RecoveryReport, TailPolicy, open, prepare};
 pub use repair::{RepairError, RepairReport, repair};
+pub use retain::{Obsolete, Retain};
+pub use sealed::replay_sealed;
 pub use sim_disk::{SimDisk, SimFault};
 pub use snapshot::{
     EntryStream, Looked, Patience, RecordStream, Snapshot, SnapshotError, SnapshotFault,

@@ -3,14 +3,17 @@
 use std::ops::RangeInclusive;
 use std::sync::{Arc, RwLock};
 
+use super::base::{Base, Covered};
 use super::disk::{Access, Disk, DiskError, DiskFile};
 use super::error::Error;
 use super::frame::{self, Kind, Place, Seeds, Stamp};
 use super::loss::Loss;
 use super::reader::{Index, Offset, SegmentIndex};
 use super::recovery::{Options, RecoveryReport};
+use super::retain::{self, Keeper};
 use super::scan::Cursor;
 use super::segment::{self, FRAMES_AT, SealPayload, SegmentHeader};
+use super::snapshot::{Snapshot, snapshot_path};
 use super::spare::Spare;
 use super::superblock::SuperFiles;
 use super::walk::Tail;
@@ -27,6 +30,8 @@ pub struct Opened {
     pub(super) options: Options,
     pub(super) supers: SuperFiles,
     pub(super) slots: Slots,
+    pub(super) base: Base,
+    pub(super) covered: Vec<Covered>,
     pub(super) index: Index,
     /// `None` in a store without segments.
     pub(super) tail: Option<Tail>,
@@ -42,6 +47,12 @@ impl Opened {
         self.report.epoch
     }
 
+    /// The snapshot that the log begins at.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.base.snapshot.as_ref()
+    }
+
     /// What was found.
     #[must_use]
     pub fn report(&self) -> &RecoveryReport {
@@ -53,6 +64,9 @@ impl Opened {
     ///
     /// The old tail is never appended to: what a failed sync left in the page cache must not be
     /// mistaken for what is on the disk.
+    ///
+    /// A snapshot that did not open is moved to `quarantine/`, and SUPER forgets it. Segments
+    /// and snapshots that SUPER does not ask for are removed.
     ///
     /// # Errors
     /// [`Error::NoSpace`] when not even the smallest segment can be had; else as
@@ -75,12 +89,22 @@ impl Opened {
         let first = durable.lsn.next();
         let header = SegmentHeader { store, first, epoch, chain: durable.chain };
         let file = segment::install(&*self.disk, &*file, &header)?;
+        self.set_aside_snapshots()?;
+        let rests_on = self.base.is_fallback().then(|| self.base.named(self.supers.current()));
+        let begins_at = self.report.snapshot.next();
         self.supers.update(|next| {
             next.newest = first;
             next.clean = Lsn::ZERO;
+            if let Some(kept) = rests_on {
+                next.rest_on(kept, begins_at);
+            }
         })?;
+        // Left by a crash: it was of no use then, and it is of none now. A disk that does not
+        // let it go is no reason not to open.
+        drop(retain::tidy(&*self.disk, self.supers.current()));
         spare.replenish();
         self.index.push(SegmentIndex::empty(&header, Arc::clone(&file)));
+        let keeper = Keeper::new(Arc::clone(&self.disk));
         let mut log = Log {
             disk: self.disk,
             _lock: self.lock,
@@ -96,10 +120,23 @@ impl Opened {
             last_kind: Kind::Seal,
             is_poisoned: false,
             was_refused: false,
+            snapshot: self.base.info(),
+            covered: self.covered,
+            keeper,
         };
         log.push(Kind::Opened, Place::Alone, payload);
         log.sync()?;
         Ok(log)
+    }
+
+    /// Moves snapshots that do not open to `quarantine/`, before SUPER forgets them: so the
+    /// next one that is installed has one beside it that does.
+    fn set_aside_snapshots(&mut self) -> Result<(), DiskError> {
+        for (named, _) in &self.base.damaged {
+            let path = snapshot_path(named.lsn);
+            set_aside(&*self.disk, &path, self.report.epoch)?;
+        }
+        Ok(())
     }
 
     /// Makes the tail what its verdict says, durably, and seals it.
@@ -179,6 +216,25 @@ impl Opened {
         let newest = self.index.newest().expect("the tail was indexed");
         newest.offsets.push(Offset::new(at));
     }
+}
+
+/// Moves a file to `quarantine/`, durably, and gives its path there. `None`: it is not there.
+pub(super) fn set_aside(
+    disk: &dyn Disk,
+    path: &str,
+    epoch: Epoch,
+) -> Result<Option<Box<str>>, DiskError> {
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let aside = format!("{QUARANTINE}/{name}.{epoch}");
+    disk.create_dir(QUARANTINE)?;
+    disk.sync_dir("")?;
+    match disk.rename(path, &aside) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        renamed => renamed?,
+    }
+    disk.sync_dir(QUARANTINE)?;
+    disk.sync_dir(dir)?;
+    Ok(Some(aside.into()))
 }
 
 /// Copies a part of one file to the beginning of another.

@@ -12,16 +12,24 @@ use crate::limits::SEGMENT_HEADER_BYTES;
 
 /// Bytes of a page.
 pub(super) const PAGE_BYTES: usize = SEGMENT_HEADER_BYTES;
-/// The format that this program writes.
-pub(super) const FORMAT: u32 = 1;
+/// The newest format that this program reads and writes: that of stores with snapshots.
+pub(super) const FORMAT: u32 = 2;
+/// The format of a store without snapshots, and of every segment. What it holds has not changed
+/// since; so a store can go back to an older program until its first snapshot is installed.
+pub(super) const FORMAT_OF_LOG: u32 = 1;
 /// Where the fields begin.
 const FIELDS: usize = 16;
 
 /// A page of format [`FORMAT`] with these fields.
 pub(super) fn encode(magic: &[u8; 8], fields: &[u8]) -> [u8; PAGE_BYTES] {
+    encode_as(FORMAT, magic, fields)
+}
+
+/// A page of this format with these fields.
+pub(super) fn encode_as(format: u32, magic: &[u8; 8], fields: &[u8]) -> [u8; PAGE_BYTES] {
     let mut page = [0; PAGE_BYTES];
     page[..8].copy_from_slice(magic);
-    page[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+    page[8..12].copy_from_slice(&format.to_le_bytes());
     page[FIELDS..FIELDS + fields.len()].copy_from_slice(fields);
     let crc = page_crc(&page);
     page[12..16].copy_from_slice(&crc.to_le_bytes());

@@ -13,7 +13,7 @@ use super::{segment, to_usize};
 use crate::ids::Lsn;
 use crate::limits::{FRAME_ALIGN, SEGMENT_FILES_OPEN_MAX};
 
-/// Where the frames of a log stand.
+/// Where the frames of a log stand that no snapshot covers.
 #[derive(Default)]
 pub(super) struct Index {
     /// In order.
@@ -61,6 +61,23 @@ impl Index {
     /// The newest segment.
     pub(super) fn newest(&mut self) -> Option<&mut SegmentIndex> {
         self.segments.last_mut()
+    }
+
+    /// Drops the segments that end at or before `lsn`, and gives their first LSNs and the bytes
+    /// of their files. The newest segment always stays.
+    pub(super) fn drop_through(&mut self, lsn: Lsn) -> Vec<(Lsn, u64)> {
+        let after = self.segments.partition_point(|segment| segment.first <= lsn);
+        assert!(after < self.segments.len(), "the newest segment is not covered by a snapshot");
+        let dropped = self.segments.drain(..after);
+        let dropped = dropped.map(|segment| (segment.first, segment.end.bytes())).collect();
+        // Files that are open count from the newest on, so nothing else changes.
+        self.segments.shrink_to_fit();
+        dropped
+    }
+
+    /// First LSN of each segment, and where its durable frames end.
+    pub(super) fn extents(&self) -> impl Iterator<Item = (Lsn, u64)> {
+        self.segments.iter().map(|segment| (segment.first, segment.end.bytes()))
     }
 
     /// Bytes of all segments, as far as they hold frames.
@@ -121,13 +138,14 @@ impl Reader {
     /// Reads the payload of frame `lsn` into `payload`, replacing what was there.
     ///
     /// # Errors
-    /// [`ReadError::NotFound`] unless the frame is durable and was not lost;
+    /// [`ReadError::NotFound`] unless the frame is durable, was not lost and stands above the
+    /// newest snapshot;
     /// [`ReadError::Damaged`] when a checksum fails; what `payload` holds then is undefined.
     pub fn read(&self, lsn: Lsn, payload: &mut Vec<u8>) -> Result<Kind, ReadError> {
         let found = self.find(lsn)?;
         let file = match &found.file {
             Some(file) => Arc::clone(file),
-            None => self.disk.open(&segment::path(found.first), Access::Read)?,
+            None => self.open(found.first)?,
         };
         payload.resize(found.len, 0);
         let read = file.read_full_at(payload, found.at)?;
@@ -149,6 +167,14 @@ impl Reader {
         match file.read_at_cached(payload, found.at)? {
             Some(read) if read == found.len => found.unwrap_payload(lsn, payload).map(Some),
             _ => Ok(None),
+        }
+    }
+
+    /// Opens an old segment. One that is gone was covered by a snapshot since we looked.
+    fn open(&self, first: Lsn) -> Result<Arc<dyn DiskFile>, ReadError> {
+        match self.disk.open(&segment::path(first), Access::Read) {
+            Err(error) if error.is_not_found() => Err(ReadError::NotFound),
+            opened => Ok(opened?),
         }
     }
 

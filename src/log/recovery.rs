@@ -1,4 +1,8 @@
-//! Opening a log: verify everything, decide what its tail is, hand every record to the caller.
+//! Opening a log: pick the snapshot it begins at, verify everything after that, hand it to the
+//! caller, decide what the tail is.
+//!
+//! In two steps, since the caller's state rests on the snapshot: [`prepare`] gives that, then
+//! [`Prepared::replay`] the frames after it.
 //!
 //! Nothing but the epoch is written before the decision has been made, so opening is
 //! idempotent: after a crash anywhere in it, it is simply done again. What follows from the
@@ -7,12 +11,13 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::base::{Base, covered};
 use super::disk::{Access, Disk, DiskError, DiskFile};
 use super::error::{Damage, Fault, OpenError, Refusal};
 use super::frame::{Chain, Kind, Place, StoreId};
 use super::reader::Index;
-use super::scan::Cursor;
 use super::segment;
+use super::snapshot::Snapshot;
 use super::superblock::{self, Super, SuperCopy, SuperFiles};
 use super::walk::Walk;
 use super::watermark::{self, Slots, Watermark, WatermarkFile};
@@ -93,24 +98,42 @@ pub struct RecoveryReport {
     pub healed: u32,
     /// LSNs that were lost, now or in earlier reigns, with the operator's consent.
     pub losses: Vec<RangeInclusive<Lsn>>,
+    /// The snapshot that the log begins at; 0: it begins with its first frame.
+    pub snapshot: Lsn,
+    /// An alarm: this snapshot, newer than the one that was taken, could not be used. Nothing
+    /// is lost, but what stood in for it cannot be replaced by anything.
+    pub snapshot_fallback: Option<Damage>,
+    /// An alarm: segments are gone that the newest snapshot covers. Nothing is lost, but there
+    /// is nothing to fall back on should that snapshot be damaged.
+    pub covered_missing: Option<Damage>,
 }
 
-/// Opens the log on `disk`, creating it when there is none.
-///
-/// Hands each record to `apply` once, in order of LSN, all of a group or none of it.
+/// Opens the log on `disk` for a caller that needs nothing of what a snapshot covers: as
+/// [`prepare`] and [`Prepared::replay`] in one step.
 ///
 /// # Errors
-/// [`OpenError::Refused`] when the log is in use, damaged, of a later format or unreadable;
-/// [`OpenError::Apply`] when `apply` fails. Either way the directory is as it was but for the
-/// epoch.
+/// As these two.
 ///
 /// # Panics
 /// When `options.segment_bytes` is out of its range.
 pub fn open<E>(
     disk: Arc<dyn Disk>,
     options: Options,
-    mut apply: impl FnMut(Entry<'_>) -> Result<(), E>,
+    apply: impl FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<Opened, OpenError<E>> {
+    prepare(disk, options)?.replay(apply)
+}
+
+/// Locks the log on `disk`, creating it when there is none, begins the next epoch and picks the
+/// snapshot to go on from. No segment has been read yet.
+///
+/// # Errors
+/// When the log is in use, of a later format or unreadable, or neither snapshot opens although
+/// the log does not go back to its beginning. The directory is as it was but for the epoch.
+///
+/// # Panics
+/// When `options.segment_bytes` is out of its range.
+pub fn prepare(disk: Arc<dyn Disk>, options: Options) -> Result<Prepared, Refusal> {
     let allowed = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
     assert!(allowed.contains(&options.segment_bytes), "the size of segments is within limits");
     let lock = lock(&*disk)?;
@@ -121,21 +144,81 @@ pub fn open<E>(
     lock.write_all_at(holder.as_bytes(), 0)?;
 
     let slots = watermark::read(&*disk, current.store)?;
-    let mut walk = Walk {
-        disk: &*disk,
-        current,
-        watermark: watermark::best(&slots),
-        cursor: Cursor::new(current.store, current.oldest, watermark::best(&slots)),
-        index: Index::default(),
-        report: RecoveryReport { epoch: current.epoch, ..RecoveryReport::default() },
-        tail: None,
-    };
-    walk.segments(&mut apply)?;
-    let tail = walk.decide(options.tail)?;
-    let Walk { cursor, index, mut report, .. } = walk;
-    report.clean_shutdown = current.clean == cursor.last() && current.clean > Lsn::ZERO;
-    report.healed = count_damaged(&found, &slots);
-    Ok(Opened { disk, lock, options, supers, slots, index, tail, cursor, report })
+    let base = Base::choose(&disk, &current)?;
+    base.confirm(watermark::best(&slots))?;
+    let healed = count_damaged(&found, &slots);
+    let report = RecoveryReport { epoch: current.epoch, healed, ..RecoveryReport::default() };
+    Ok(Prepared { disk, lock, options, supers, slots, base, report })
+}
+
+/// A log that is locked, with the snapshot that it begins at. Its segments come next.
+pub struct Prepared {
+    disk: Arc<dyn Disk>,
+    lock: Arc<dyn DiskFile>,
+    options: Options,
+    supers: SuperFiles,
+    slots: Slots,
+    base: Base,
+    report: RecoveryReport,
+}
+
+impl Prepared {
+    /// The snapshot to begin with; `None`: begin with nothing.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.base.snapshot.as_ref()
+    }
+
+    /// The reign that begins.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.report.epoch
+    }
+
+    /// Verifies every frame after the snapshot and hands each record to `apply` once, in order
+    /// of LSN, all of a group or none of it.
+    ///
+    /// # Errors
+    /// [`OpenError::Refused`] when the log is damaged, of a later format or unreadable;
+    /// [`OpenError::Apply`] when `apply` fails. Either way the directory is as it was but for
+    /// the epoch.
+    pub fn replay<E>(
+        self,
+        mut apply: impl FnMut(Entry<'_>) -> Result<(), E>,
+    ) -> Result<Opened, OpenError<E>> {
+        let Prepared { disk, lock, options, supers, slots, base, mut report } = self;
+        let current = *supers.current();
+        report.snapshot = base.snapshot.as_ref().map_or(Lsn::ZERO, |found| found.head().lsn);
+        report.snapshot_fallback = base.damaged.first().map(|(_, damage)| damage.clone());
+        let (covered, missing) = covered(&*disk, &current, report.snapshot)?;
+        report.covered_missing = missing;
+        let mut walk = Walk {
+            disk: &*disk,
+            current,
+            watermark: watermark::best(&slots),
+            cursor: base.cursor(&current, watermark::best(&slots)),
+            index: Index::default(),
+            report,
+            tail: None,
+        };
+        walk.segments(&mut apply)?;
+        let tail = walk.decide(options.tail)?;
+        let Walk { cursor, index, mut report, .. } = walk;
+        report.clean_shutdown = current.clean == cursor.last() && current.clean > Lsn::ZERO;
+        Ok(Opened {
+            disk,
+            lock,
+            options,
+            supers,
+            slots,
+            base,
+            covered,
+            index,
+            tail,
+            cursor,
+            report,
+        })
+    }
 }
 
 /// Takes the lock on the data directory.

@@ -4,7 +4,11 @@
 //! holes is written anew beside the old one and then renamed over it: its good frames keep
 //! their LSN, payload and chain, so receipts for them stay valid; each hole becomes a
 //! [`Kind::Loss`] frame that takes its LSNs, so that they are never given to other records and
-//! every later replay knows. Each step leaves a store on which repair can be run again.
+//! every later replay knows.
+//!
+//! What is damaged and redundant costs nothing: a snapshot beside a good one, or segments that
+//! the newest snapshot covers. It is moved to `quarantine/`, with what is of no use without it,
+//! and SUPER no longer asks for it. Each step leaves a store on which repair can be run again.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -13,13 +17,14 @@ use std::sync::Arc;
 use super::QUARANTINE;
 use super::disk::{Access, Disk, DiskError, DiskFile};
 use super::error::{Damage, Refusal};
-use super::examine::{Examined, Part, Segment, examine};
+use super::examine::{Examined, Part, Scrutiny, Segment, examine};
 use super::frame::{self, Kind, Place, Seeds, Stamp};
 use super::loss::Loss;
-use super::opened::copy_bytes;
-use super::recovery::lock;
+use super::opened::{copy_bytes, set_aside};
+use super::recovery::{lock, segment_names};
 use super::scan::{Cursor, Window, frame_at};
 use super::segment::{self, FRAMES_AT, SegmentHeader};
+use super::snapshot::snapshot_path;
 use super::superblock::{self, SuperFiles};
 use crate::ids::{Epoch, Lsn};
 use crate::limits::SCAN_CHUNK_BYTES;
@@ -92,8 +97,8 @@ pub fn repair(
     accept_loss: Option<RangeInclusive<Lsn>>,
 ) -> Result<RepairReport, RepairError> {
     let _lock = lock(&**disk)?;
-    let examined = examine(&**disk)?;
-    if examined.damage.is_empty() {
+    let examined = examine(disk, Scrutiny::Whole)?;
+    if examined.damage.is_empty() && examined.redundant.is_empty() {
         return Ok(RepairReport::default());
     }
     refuse_ambiguity(&examined)?;
@@ -106,25 +111,28 @@ pub fn repair(
     if !lost.iter().all(is_accepted) {
         return Err(RepairError::NotAccepted { lost });
     }
-    let epoch = begin_epoch(disk, &examined)?;
+    let (epoch, mut supers) = begin_epoch(disk, &examined)?;
     let mut report = RepairReport { lost, ..RepairReport::default() };
     if superblock::best(&examined.copies).is_none() {
         report.mended.extend(superblock::PATHS.map(Box::from));
     }
     let mut repair = Repair { disk: &**disk, examined: &examined, epoch, report };
+    repair.set_aside_redundant(&mut supers)?;
     repair.run()?;
     Ok(repair.report)
 }
 
 fn refuse_ambiguity(examined: &Examined) -> Result<(), RepairError> {
-    match examined.damage.iter().find(|damage| damage.fault.is_contradiction()) {
+    match examined.damage.iter().find(|damage| damage.fault.is_beyond_repair()) {
         Some(damage) => Err(RepairError::Ambiguous(Box::new(damage.clone()))),
         None => Ok(()),
     }
 }
 
 fn lost(examined: &Examined) -> Vec<RangeInclusive<Lsn>> {
+    let covered_to = examined.covered_to();
     let lost = examined.parts.iter().flat_map(|part| match part {
+        Part::Segment(segment) if segment.first <= covered_to => Vec::new(),
         Part::Segment(segment) => {
             segment.survey.holes.iter().map(|hole| hole.lsns.clone()).collect()
         }
@@ -135,15 +143,19 @@ fn lost(examined: &Examined) -> Vec<RangeInclusive<Lsn>> {
 }
 
 /// Puts the next epoch in force: a repair is a reign, though a short one.
-fn begin_epoch(disk: &Arc<dyn Disk>, examined: &Examined) -> Result<Epoch, RepairError> {
+fn begin_epoch(
+    disk: &Arc<dyn Disk>,
+    examined: &Examined,
+) -> Result<(Epoch, SuperFiles), RepairError> {
     let epoch = Epoch(examined.epoch().0 + 1);
     if superblock::best(&examined.copies).is_none() {
-        superblock::create(&**disk, &superblock::Super { epoch, ..examined.current })?;
-        return Ok(epoch);
+        let first = superblock::Super { epoch, ..examined.current };
+        superblock::create(&**disk, &first)?;
+        return Ok((epoch, SuperFiles::new(Arc::clone(disk), first)));
     }
     let mut supers = SuperFiles::new(Arc::clone(disk), examined.current);
     supers.update(|next| next.epoch = epoch).map_err(Refusal::from)?;
-    Ok(epoch)
+    Ok((epoch, supers))
 }
 
 struct Repair<'a> {
@@ -154,6 +166,34 @@ struct Repair<'a> {
 }
 
 impl Repair<'_> {
+    /// Moves what is damaged and not needed out of the way, and everything that is of no use
+    /// without it; then SUPER asks for what is left. Nothing acknowledged is lost with it.
+    fn set_aside_redundant(&mut self, supers: &mut SuperFiles) -> Result<(), RepairError> {
+        if self.examined.redundant.is_empty() {
+            return Ok(());
+        }
+        let base = self.examined.base.map(|base| base.lsn);
+        let mut paths = Vec::new();
+        for seen in &self.examined.snapshots {
+            if Some(seen.named.lsn) != base {
+                paths.push(snapshot_path(seen.named.lsn));
+            }
+        }
+        let covered_to = self.examined.covered_to();
+        let covered = segment_names(self.disk)?.into_iter().filter(|first| *first <= covered_to);
+        paths.extend(covered.map(segment::path));
+        // SUPER comes last: while it asks for what was moved, a repair does this again.
+        for path in paths {
+            self.report.quarantined.extend(set_aside(self.disk, &path, self.epoch)?);
+        }
+        let kept = self.examined.snapshots.iter().map(|seen| seen.named);
+        let kept = kept.into_iter().find(|named| Some(named.lsn) == base);
+        let oldest = covered_to.next();
+        supers.update(|next| next.rest_on(kept, oldest)).map_err(Refusal::from)?;
+        self.report.mended.extend(superblock::PATHS.map(Box::from));
+        Ok(())
+    }
+
     fn run(&mut self) -> Result<(), DiskError> {
         self.disk.create_dir(QUARANTINE)?;
         self.disk.sync_dir("")?;
@@ -166,8 +206,10 @@ impl Repair<'_> {
                 self.disk.sync_dir(segment::DIR)?;
             }
         }
+        let covered_to = self.examined.covered_to();
         for part in &self.examined.parts {
             match part {
+                Part::Segment(segment) if segment.first <= covered_to => {}
                 Part::Segment(segment) if segment.is_damaged => self.mend(segment)?,
                 Part::Missing { before, last } => self.replace_missing(before, *last)?,
                 Part::Segment(_) | Part::Stranger { .. } => {}

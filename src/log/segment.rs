@@ -53,7 +53,7 @@ impl SegmentHeader {
     pub(super) fn encode(&self) -> [u8; PAGE_BYTES] {
         let mut fields = page::Writer::default();
         fields.put(&self.store.0).u64(self.first.0).put(&self.chain.0).u32(self.epoch.0);
-        page::encode(MAGIC, fields.bytes())
+        page::encode_as(page::FORMAT_OF_LOG, MAGIC, fields.bytes())
     }
 
     /// The header and the version of its format. `None`: it is damaged.
@@ -129,7 +129,7 @@ mod tests {
         let chain = Chain([9; 32]);
         let header =
             SegmentHeader { store: StoreId([1; 16]), first: Lsn(5), epoch: Epoch(2), chain };
-        assert_eq!(SegmentHeader::decode(&header.encode()), Some((page::FORMAT, header)));
+        assert_eq!(SegmentHeader::decode(&header.encode()), Some((page::FORMAT_OF_LOG, header)));
         let seal = SealPayload { count: 12, chain };
         assert_eq!(SealPayload::decode(&seal.encode()), Some(seal));
         assert_eq!(SealPayload::decode(&[0; 39]), None);

@@ -28,13 +28,14 @@ pub struct Super {
     pub sequence: u64,
     /// The latest reign that was begun; 0 in a store just created.
     pub epoch: Epoch,
-    /// First LSN of the oldest segment.
+    /// First LSN of the oldest segment that is needed: one above the older snapshot's LSN; with
+    /// fewer than two snapshots what it was before, 1 in a store that grew up here.
     pub oldest: Lsn,
     /// First LSN of the newest segment; 0 before there is one.
     pub newest: Lsn,
     /// The last LSN of a reign that ended in order; 0 otherwise.
     pub clean: Lsn,
-    /// The two newest snapshots, newest first.
+    /// The two newest snapshots, newest first. There is no second one without a first.
     pub snapshots: [SnapshotRef; 2],
 }
 
@@ -52,7 +53,7 @@ impl Super {
     pub(super) fn new(store: StoreId) -> Super {
         Super {
             store,
-            reader_min: page::FORMAT,
+            reader_min: page::FORMAT_OF_LOG,
             sequence: 1,
             epoch: Epoch(0),
             oldest: Lsn(1),
@@ -63,19 +64,44 @@ impl Super {
     }
 
     /// The highest LSN that is durable if SUPER is right: a segment is named here only after
-    /// all before it was synced.
+    /// all before it was synced, and a snapshot only covers what was.
     pub(super) fn durable(&self) -> Lsn {
-        Lsn(self.newest.0.saturating_sub(1)).max(self.clean)
+        Lsn(self.newest.0.saturating_sub(1)).max(self.clean).max(self.snapshots[0].lsn)
     }
 
-    fn encode(&self) -> [u8; PAGE_BYTES] {
+    /// The snapshots that there are, newest first.
+    pub(super) fn named(&self) -> impl Iterator<Item = SnapshotRef> + use<> {
+        self.snapshots.into_iter().filter(|named| named.lsn > Lsn::ZERO)
+    }
+
+    /// Adds a snapshot: the newest one until now becomes the older one, and what comes before
+    /// that is no longer needed. From here on older programs, which know of no snapshots, must
+    /// keep away.
+    pub(super) fn add_snapshot(&mut self, newest: SnapshotRef) {
+        let older = self.snapshots[0];
+        if older.lsn > Lsn::ZERO {
+            self.oldest = older.lsn.next();
+        }
+        self.snapshots = [newest, older];
+        self.reader_min = self.reader_min.max(page::FORMAT);
+    }
+
+    /// Keeps only this snapshot, or none, and of the log what begins with `oldest`.
+    pub(super) fn rest_on(&mut self, kept: Option<SnapshotRef>, oldest: Lsn) {
+        self.snapshots = [kept.unwrap_or_default(), SnapshotRef::default()];
+        self.oldest = oldest;
+    }
+
+    /// Both copies' contents. Of the format that the oldest reader knows: a store without
+    /// snapshots is one that format 1 describes in full.
+    pub(super) fn encode(&self) -> [u8; PAGE_BYTES] {
         let mut fields = page::Writer::default();
         fields.put(&self.store.0).u32(self.reader_min).u32(self.epoch.0).u64(self.sequence);
         fields.u64(self.oldest.0).u64(self.newest.0).u64(self.clean.0);
         for snapshot in &self.snapshots {
             fields.u64(snapshot.lsn.0).put(&snapshot.sha256);
         }
-        page::encode(MAGIC, fields.bytes())
+        page::encode_as(self.reader_min, MAGIC, fields.bytes())
     }
 
     fn decode(page: &[u8; PAGE_BYTES]) -> SuperCopy {

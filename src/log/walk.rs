@@ -1,5 +1,5 @@
-//! The walk over all segments, oldest first: each must be there, whole, and go on from the one
-//! before it; the newest one's end is judged.
+//! The walk over all segments after the snapshot, oldest first: each must be there, whole, and
+//! go on from the one before it; the newest one's end is judged.
 
 use std::ops::RangeInclusive;
 
@@ -47,12 +47,15 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Reads every segment that SUPER knows, oldest first.
+    /// Reads every segment that SUPER knows and the snapshot does not cover, oldest first.
     pub(super) fn segments<E>(
         &mut self,
         apply: &mut impl FnMut(Entry<'_>) -> Result<(), E>,
     ) -> Result<(), OpenError<E>> {
-        let names = segment_names(self.disk)?;
+        let mut names = segment_names(self.disk)?;
+        // What comes before is in the snapshot.
+        let begin = self.cursor.next;
+        names.retain(|&first| first >= begin);
         for (place, &first) in names.iter().enumerate() {
             if first > self.current.newest {
                 break;
@@ -81,7 +84,7 @@ impl Walk<'_> {
     }
 
     /// Checks that the segment that is there is the one that must come next.
-    fn expect_segment(&self, first: Lsn) -> Result<(), Refusal> {
+    pub(super) fn expect_segment(&self, first: Lsn) -> Result<(), Refusal> {
         let next = self.cursor.next;
         if first > next {
             let (file, last) = (segment::path(next), Lsn(first.0 - 1));
@@ -96,7 +99,7 @@ impl Walk<'_> {
     }
 
     /// Reads one segment, the newest or one before it.
-    fn segment<E>(
+    pub(super) fn segment<E>(
         &mut self,
         first: Lsn,
         last: Lsn,

@@ -94,6 +94,16 @@ pub(super) struct WatermarkFile {
 }
 
 impl WatermarkFile {
+    /// The bytes of a file both slots of which say `claim`.
+    pub(super) fn bytes(store: StoreId, claim: &Watermark) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for at in SLOTS_AT {
+            bytes.resize(super::to_usize(at), 0);
+            bytes.extend_from_slice(&claim.encode(store));
+        }
+        bytes
+    }
+
     /// Creates or replaces the file with both slots saying `first`, durably.
     pub(super) fn create(
         disk: &dyn Disk,

@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
+use super::base::Covered;
 use super::disk::{Disk, DiskFile};
 use super::error::Error;
 use super::frame::{self, Chain, Kind, Place, Seeds, Stamp, StoreId};
+use super::install::SnapshotInfo;
 use super::reader::{Index, Offset, Reader, SegmentIndex};
+use super::retain::Keeper;
 use super::segment::{self, FRAMES_AT, SealPayload, SegmentHeader};
 use super::spare::Spare;
 use super::superblock::SuperFiles;
@@ -42,13 +45,20 @@ pub struct Log {
     pub(super) is_poisoned: bool,
     /// A frame was refused for want of space.
     pub(super) was_refused: bool,
+    /// The newest snapshot in force.
+    pub(super) snapshot: Option<SnapshotInfo>,
+    /// Segments that it covers and that SUPER still asks for, in order.
+    pub(super) covered: Vec<Covered>,
+    pub(super) keeper: Arc<Keeper>,
 }
 
 /// The segment that is being written.
 pub(super) struct Current {
     file: Arc<dyn DiskFile>,
     seeds: Seeds,
-    first: Lsn,
+    pub(super) first: Lsn,
+    /// Its frames so far that are handed to the layer above when the log is opened.
+    pub(super) delivered: u64,
     /// Size of the file.
     bytes: u64,
     /// After the last frame written to the file.
@@ -62,7 +72,8 @@ pub(super) struct Current {
 impl Current {
     pub(super) fn new(file: Arc<dyn DiskFile>, seeds: Seeds, first: Lsn, bytes: u64) -> Current {
         let (written, buffer, offsets) = (FRAMES_AT, Vec::new(), Vec::new());
-        Current { file, seeds, first, bytes, written, buffer, offsets }
+        let delivered = 0;
+        Current { file, seeds, first, delivered, bytes, written, buffer, offsets }
     }
 
     /// Where the next frame will stand.
@@ -245,12 +256,13 @@ impl Log {
         Reader::new(Arc::clone(&self.disk), Arc::clone(&self.index))
     }
 
-    /// Bytes of the segments on the disk, with what is prepared ahead.
+    /// Bytes of the segments on the disk, covered or not, with what is prepared ahead.
     #[must_use]
     pub fn bytes_on_disk(&self) -> u64 {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let ahead = self.current.bytes - self.current.written;
-        index.bytes() + ahead + self.spare.bytes()
+        let covered: u64 = self.covered.iter().map(|segment| segment.bytes).sum();
+        covered + index.bytes() + ahead + self.spare.bytes()
     }
 
     /// Encodes a frame into the buffer. There must be room for it.
@@ -269,15 +281,16 @@ impl Log {
         offsets.push(Offset::new(at));
         self.last = Watermark { lsn: stamp.lsn, chain, epoch: self.epoch };
         self.last_kind = kind;
+        self.current.delivered += u64::from(kind.is_delivered());
         assert!(self.current.end() <= self.current.bytes, "frames stay within their segment");
         stamp.lsn
     }
 
-    fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), Error> {
         if self.is_poisoned { Err(Error::Poisoned) } else { Ok(()) }
     }
 
-    fn poison_on_error<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn poison_on_error<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         self.is_poisoned |= !matches!(result, Ok(_) | Err(Error::NoSpace));
         result
     }
@@ -288,13 +301,13 @@ impl Log {
         if self.current.has_room(frames_bytes) {
             return Ok(());
         }
-        let rotated = self.rotate(frames_bytes);
+        let rotated = self.turn_over(frames_bytes);
         self.was_refused = matches!(rotated, Err(Error::NoSpace));
         self.poison_on_error(rotated)
     }
 
     /// Seals the current segment and goes on in the next one.
-    fn rotate(&mut self, frames_bytes: u64) -> Result<(), Error> {
+    pub(super) fn turn_over(&mut self, frames_bytes: u64) -> Result<(), Error> {
         // First what may fail without harm: without a next segment this one stays open.
         let (spare, bytes) = self.spare.take(FRAMES_AT + frames_bytes + SEAL_BYTES)?;
         let count = self.next_lsn().0 - self.current.first.0;
@@ -343,7 +356,7 @@ impl Log {
         self.current.offsets.clear();
     }
 
-    fn index(&self) -> RwLockWriteGuard<'_, Index> {
+    pub(super) fn index(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use sillage::ids::{Epoch, Lsn};
 use sillage::limits::SEGMENT_BYTES_MIN;
 use sillage::log::{
-    Disk, Entry, Kind, Log, OpenError, Opened, Options, Preparer, Refusal, SimDisk, StoreId,
+    Access, Disk, Entry, Kind, Log, OpenError, Opened, Options, Preparer, Refusal, SimDisk,
+    Snapshot, SnapshotError, SnapshotRef, SnapshotWriter, StoreId, replay_sealed, snapshot_path,
 };
 
 /// The identity of every store in these tests.
@@ -84,4 +85,76 @@ pub(crate) fn damage(refusal: &Refusal) -> (String, u64, RangeInclusive<Lsn>) {
         Refusal::Damaged(damage) => (damage.file.to_string(), damage.offset, damage.lsns.clone()),
         other => panic!("refused for another reason: {other}"),
     }
+}
+
+/// A state: the records, by LSN.
+pub(crate) type Records = std::collections::BTreeMap<Lsn, Vec<u8>>;
+
+/// What a store holds: the records in the snapshot that it opens with, and those after it.
+pub(crate) fn state(disk: &SimDisk) -> Result<(Opened, Records), Refusal> {
+    let prepared = sillage::log::prepare(as_disk(disk), options())?;
+    let mut found = Records::new();
+    if let Some(snapshot) = prepared.snapshot() {
+        let mut kept = snapshot.records_after(Lsn::ZERO);
+        while let Some((lsn, bytes)) = kept.next().expect("a snapshot that opens is whole here") {
+            found.insert(lsn, bytes.to_vec());
+        }
+    }
+    let opened = prepared.replay(|entry| -> Result<(), Infallible> {
+        if entry.kind == Kind::Record {
+            found.insert(entry.lsn, entry.payload.to_vec());
+        }
+        Ok(())
+    });
+    match opened {
+        Ok(opened) => Ok((opened, found)),
+        Err(OpenError::Refused(refusal)) => Err(refusal),
+        Err(OpenError::Apply(never)) => match never {},
+    }
+}
+
+/// Writes a snapshot of everything up to `upto`, as a compactor does: from the one before and
+/// the sealed segments after it.
+pub(crate) fn write_snapshot(
+    disk: &SimDisk,
+    log: &Log,
+    upto: Lsn,
+) -> Result<(SnapshotRef, u64), SnapshotError> {
+    let (disk, current) = (as_disk(disk), log.super_block());
+    let named = current.snapshots[0];
+    let from = (named.lsn > Lsn::ZERO)
+        .then(|| Snapshot::open(&disk, &named, current.store).expect("the newest one opens"));
+    let mut records = Records::new();
+    let head = replay_sealed(&*disk, &current, from.as_ref(), upto, |entry| {
+        if entry.kind == Kind::Record {
+            records.insert(entry.lsn, entry.payload.to_vec());
+        }
+        Ok::<(), Infallible>(())
+    });
+    let head = match head {
+        Ok(head) => head,
+        Err(OpenError::Refused(Refusal::Disk(error))) => return Err(error.into()),
+        Err(other) => panic!("sealed segments are whole: {other}"),
+    };
+    let mut writer = SnapshotWriter::begin(Arc::clone(&disk), head)?;
+    if let Some(from) = &from {
+        let mut kept = from.records_after(Lsn::ZERO);
+        while let Some((lsn, bytes)) = kept.next().expect("read") {
+            writer.record(lsn, bytes)?;
+        }
+    }
+    for (lsn, bytes) in &records {
+        writer.record(*lsn, bytes)?;
+    }
+    let named = writer.finish(b"state")?;
+    let bytes = disk.open(&snapshot_path(named.lsn), Access::Read)?.len()?;
+    Ok((named, bytes))
+}
+
+/// Seals the log, takes a snapshot, installs it and removes what it makes obsolete.
+pub(crate) fn compact(disk: &SimDisk, log: &mut Log) -> Lsn {
+    let upto = log.rotate().expect("rotated");
+    let (named, bytes) = write_snapshot(disk, log, upto).expect("written");
+    log.install(named, bytes).expect("installed").remove().expect("removed");
+    upto
 }
