@@ -14,16 +14,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock itself")]
 
-#[path = "load/formulas.rs"]
-mod formulas;
-#[path = "load/machine.rs"]
-mod machine;
-#[path = "load/tally.rs"]
-mod tally;
-
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use sillage::cli::bench::formulas::Formulas;
+use sillage::cli::bench::machine;
+use sillage::cli::bench::tally::{Figures, Tally};
 use sillage::engine::command::Submission;
 use sillage::engine::core::Setting;
 use sillage::engine::decide::Policy;
@@ -34,9 +30,6 @@ use sillage::log::{Options, OsDisk, StoreId};
 use sillage::metrics::Metrics;
 use sillage::time::SystemClock;
 use tokio::task::JoinSet;
-
-use formulas::Formulas;
-use tally::{Figures, Tally};
 
 /// Submitters at a time, and how many formulas they share in one round.
 const LOADS: [(usize, u64); 5] =
@@ -51,9 +44,18 @@ fn main() {
     println!("|---|---|---|---|---|---|---|");
     for (submitters, count) in LOADS {
         let round = |_| runtime.block_on(round(submitters, count));
-        let figures = Figures::median((0..ROUNDS).map(round).collect());
-        println!("| {submitters} | {figures} | {} |", machine::load());
+        let figures = Figures::median(&(0..ROUNDS).map(round).collect::<Vec<_>>());
+        println!("| {submitters} | {} | {} |", cells(&figures), machine::load());
     }
+}
+
+/// Cells of a table: rate, p50, p99, p99.9 in ms, processor time by thread in µs.
+fn cells(figures: &Figures) -> String {
+    let ms = |latency: Duration| latency.as_secs_f64() * 1e3;
+    let (p50, p99, p999) = (ms(figures.p50), ms(figures.p99), ms(figures.p999));
+    let cpu = figures.cpu_us.iter().map(|(name, us)| format!("{name} {us:.1}"));
+    let cpu = cpu.collect::<Vec<_>>().join(", ");
+    format!("{:.0} | {p50:.3} | {p99:.2} | {p999:.2} | {cpu}", figures.rate)
 }
 
 /// A fresh store takes `count` formulas from so many submitters.
@@ -102,7 +104,7 @@ async fn storm(
     }
     let mut all = Tally::default();
     while let Some(done) = tasks.join_next().await {
-        all.merge(done.expect("a refusal ends the run"));
+        all.merge(&done.expect("a refusal ends the run"));
     }
     all.elapsed = began.elapsed();
     all

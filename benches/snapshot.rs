@@ -14,8 +14,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock itself")]
 
-#[path = "load/formulas.rs"]
-mod formulas;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -23,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use sillage::cli::bench::formulas::Formulas;
 use sillage::formula::{Checked, Rules, parse};
 use sillage::ids::{Epoch, Lsn};
 use sillage::log::{
@@ -44,7 +43,7 @@ struct Stock {
 
 impl Stock {
     fn new() -> Stock {
-        let source = formulas::Formulas::new();
+        let source = Formulas::new();
         let mut stock = Stock { records: Vec::new(), table: BTreeMap::new(), json_bytes: 0 };
         let mut json = Vec::new();
         for number in 0..RECORDS {

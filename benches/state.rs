@@ -16,15 +16,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock itself")]
 
-#[path = "load/formulas.rs"]
-mod formulas;
-
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
+use sillage::cli::bench::formulas::Formulas;
 use sillage::engine::command::{Delivery, LeaseRequest, Settlement, Submission};
 use sillage::engine::core::{Core, Setting};
 use sillage::engine::decide::{self, Circumstances, Command, Policy, Reply, Verdict};
@@ -36,8 +34,6 @@ use sillage::log::{Entry, Kind, Options, OsDisk, Place, StoreId};
 use sillage::record::{AcceptedFormula, Fact, Record, codec};
 use sillage::state::State;
 use sillage::time::{Moment, SystemClock, Timestamp, Uptime};
-
-use formulas::Formulas;
 
 /// Formulas in the store.
 const STORED: u64 = 1_000_000;

@@ -273,6 +273,42 @@ pub const CLIENT_BACKOFF_CAP_MS: u64 = 10_000;
 /// Invalid formulas that `submit` describes; more are counted.
 pub const CLIENT_FAULTS_SHOWN: usize = 10;
 
+// ---- load generator -----------------------------------------------------------------------
+
+/// Connections of one measured run. The server takes `CONNECTIONS_PER_ADDRESS_MAX` from one
+/// address, and some are needed beside.
+pub const BENCH_CONNECTIONS_MAX: usize = 1000;
+/// Formulas that one seed makes: as many as the digits that are written into a template.
+pub const BENCH_NUMBERS_MAX: u64 = 1_000_000_000;
+/// Ids known beforehand for reading at random: more than any page cache of records keeps close.
+pub const BENCH_IDS_MAX: u64 = 1 << 20;
+/// Ids that one connection keeps to be verified after the run, 72 bytes each; more are verified
+/// at once.
+pub const BENCH_EVIDENCE_MAX: usize = 1 << 18;
+/// Of a bulk load every so many lines' ids are computed again: all of them would take a fifth of
+/// the machine from the server.
+pub const BENCH_LINES_PER_CHECK: u64 = 64;
+/// Before each measured run: fills caches and buffers, and is not counted.
+pub const BENCH_WARM_UP_MS: u64 = 300;
+/// Lease of the messages that are taken: they are acked at once, and none may lapse meanwhile.
+pub const BENCH_LEASE_S: u64 = 120;
+/// Time after an open loop for the requests that are due and were not sent.
+pub const BENCH_BACKLOG_MS_MAX: u64 = 5_000;
+/// Time between two looks at how many of them are left.
+pub const BENCH_BACKLOG_CHECK_MS: u64 = 1;
+/// A server of our own that takes longer to start has failed.
+pub const BENCH_START_MS_MAX: u64 = 300_000;
+/// Time between two looks at whether a new server still fills its first segments.
+pub const BENCH_SETTLE_CHECK_MS: u64 = 100;
+/// Time after which it is measured all the same.
+pub const BENCH_SETTLE_MS_MAX: u64 = 10_000;
+/// Messages that one call leases and acks.
+pub const BENCH_BATCH_MAX: usize = LEASE_MESSAGES_MAX;
+/// Rounds of one comparison.
+pub const BENCH_ROUNDS_MAX: usize = 1000;
+
+const _: () = assert!(BENCH_CONNECTIONS_MAX < CONNECTIONS_PER_ADDRESS_MAX);
+const _: () = assert!(BENCH_LEASE_S * 1000 <= LEASE_MS_MAX);
 const _: () = assert!(NAME_BYTES_MAX == 4 * NAME_CHARS_MAX);
 const _: () = assert!(BODY_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX > BODY_BYTES_MAX);

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::cli::bench;
 use crate::cli::http_client::CallError;
 use crate::cli::input::InputError;
 use crate::cli::store_fault::{Damage, Remedy, StoreFault};
@@ -65,6 +66,8 @@ pub(crate) enum Failure {
     Call(CallError),
     /// The server refused the call.
     Refused { status: u16, detail: String },
+    /// A measurement ended without a result.
+    Bench(bench::Fault),
 }
 
 impl Failure {
@@ -81,9 +84,11 @@ impl Failure {
                 InputError::Unreadable(_) => Exit::Io,
                 InputError::Malformed { .. } => Exit::Data,
             },
-            Failure::Refused { status, .. } => match status {
-                401 | 403 => Exit::Usage,
-                400..500 => Exit::Data,
+            Failure::Refused { status, .. } => exit_of_status(*status),
+            Failure::Bench(fault) => match fault {
+                bench::Fault::Refused { status, .. } => exit_of_status(*status),
+                bench::Fault::Wrong { .. } | bench::Fault::NotHttp { .. } => Exit::Data,
+                bench::Fault::Exhausted => Exit::Usage,
                 _ => Exit::Io,
             },
         }
@@ -97,6 +102,15 @@ impl Failure {
     /// A fault of the store in `directory`.
     pub(crate) fn of_store(directory: &Path) -> impl FnOnce(StoreFault) -> Failure {
         move |fault| Failure::Store { directory: directory.to_owned(), fault }
+    }
+}
+
+/// Whose turn it is after a refusal of the server.
+fn exit_of_status(status: u16) -> Exit {
+    match status {
+        401 | 403 => Exit::Usage,
+        400..500 => Exit::Data,
+        _ => Exit::Io,
     }
 }
 
@@ -154,6 +168,7 @@ impl fmt::Display for Failure {
             Failure::Refused { status, detail } => {
                 write!(f, "the server answered {status}: {detail}")
             }
+            Failure::Bench(fault) => fault.fmt(f),
         }
     }
 }
@@ -259,6 +274,12 @@ impl From<BadTokens> for Failure {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Failure {
         Failure::Call(error)
+    }
+}
+
+impl From<bench::Fault> for Failure {
+    fn from(fault: bench::Fault) -> Failure {
+        Failure::Bench(fault)
     }
 }
 

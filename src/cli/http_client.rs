@@ -30,7 +30,14 @@ pub(crate) struct Server {
 
 /// A bearer token. It is a secret: it never shows in debug output or errors.
 #[derive(Clone)]
-struct Token(HeaderValue);
+pub(crate) struct Token(HeaderValue);
+
+impl Token {
+    /// The value of `Authorization`.
+    pub(crate) fn authorization(&self) -> String {
+        self.0.to_str().unwrap_or_default().to_owned()
+    }
+}
 
 impl FromStr for Token {
     type Err = MalformedToken;
@@ -52,7 +59,7 @@ impl fmt::Debug for Token {
 
 /// The text cannot be a token.
 #[derive(Debug)]
-struct MalformedToken;
+pub(crate) struct MalformedToken;
 
 impl fmt::Display for MalformedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

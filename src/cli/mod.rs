@@ -2,11 +2,12 @@
 //!
 //! Commands come in three kinds. `serve` runs the service. `check`, `inspect`, `repair`, `reset`
 //! and `config` work on a directory or a configuration, without a server. `submit`, `list`,
-//! `get`, `lease`, `ack` and `nack` talk to a server over HTTP.
+//! `get`, `lease`, `ack`, `nack` and `bench` talk to a server over HTTP.
 //!
 //! Results go to stdout, events and failures to stderr. A command gives an [`Exit`] or a
 //! `Failure`, and only [`run`] turns them into output and exit code.
 
+pub mod bench;
 mod events;
 mod examine;
 mod failure;
@@ -90,6 +91,7 @@ port is in use or the disk fails, 75 the store is in use.")]
     Lease(queues::LeaseArgs),
     Ack(queues::AckArgs),
     Nack(queues::NackArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -125,6 +127,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Lease(arguments) => queues::lease(arguments, &mut out),
         Command::Ack(arguments) => queues::ack(arguments, &mut out),
         Command::Nack(arguments) => queues::nack(arguments, &mut out),
+        Command::Bench(arguments) => bench::run(arguments, &mut out),
     };
     // A failed command has printed, too: what it did before it failed.
     let flushed = out.flush().map_err(Failure::Output);

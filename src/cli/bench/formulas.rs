@@ -4,6 +4,12 @@
 //! written over: that is all it takes to make a new make-up, so the generator costs the load
 //! next to nothing. The templates differ in names, order and digits, so that no server learns
 //! one body by heart.
+//!
+//! The templates grow from a seed: the same seed and number give the same body in every run, and
+//! runs with different seeds share no make-up but by a chance that does not occur.
+
+use crate::formula::{self, Rules};
+use crate::limits::BENCH_NUMBERS_MAX;
 
 /// Different bodies apart from the digits that are written over.
 const TEMPLATES: usize = 1024;
@@ -11,8 +17,9 @@ const TEMPLATES: usize = 1024;
 const MATERIALS: usize = 8;
 /// Where the digits go: a number below a thousand million makes a make-up of its own.
 const DIGITS: &[u8] = b"000000000";
-/// Makes every run submit the same bodies.
+/// Where the benchmarks' bodies grow from.
 const SEED: u64 = 0x5111_a6e0;
+const _: () = assert!(DIGITS.len() == 9 && BENCH_NUMBERS_MAX == 1_000_000_000);
 
 /// Names as perfumers write them, 16 characters on average.
 const NAMES: [&str; 32] = [
@@ -52,26 +59,54 @@ const NAMES: [&str; 32] = [
 
 /// The source of bodies.
 #[derive(Debug)]
-pub(crate) struct Formulas {
+pub struct Formulas {
     templates: Vec<Template>,
 }
 
 #[derive(Debug)]
 struct Template {
+    name: String,
     json: String,
     /// Where [`DIGITS`] begin.
     digits_at: usize,
 }
 
 impl Formulas {
-    /// The same source in every run.
-    pub(crate) fn new() -> Formulas {
-        let mut random = fastrand::Rng::with_seed(SEED);
+    /// The source of the benchmarks, the same in every run.
+    #[must_use]
+    pub fn new() -> Formulas {
+        Formulas::seeded(SEED)
+    }
+
+    /// The source that grows from this seed.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Formulas {
+        let mut random = fastrand::Rng::with_seed(seed);
         Formulas { templates: (0..TEMPLATES).map(|_| Template::new(&mut random)).collect() }
     }
 
-    /// Appends the body with this number, below 10^9: different numbers, different make-ups.
-    pub(crate) fn write(&self, number: u64, out: &mut Vec<u8>) {
+    /// The name of the formula with this number. It needs no escaping in JSON.
+    #[must_use]
+    pub fn name(&self, number: u64) -> &str {
+        &self.of(number).name
+    }
+
+    /// The id of the formula with this number, in hexadecimal: what a server must compute. Uses
+    /// `body` as room.
+    ///
+    /// # Panics
+    /// If a template is no valid formula, which a test excludes.
+    #[must_use]
+    pub fn id(&self, number: u64, body: &mut Vec<u8>) -> [u8; 64] {
+        body.clear();
+        self.write(number, body);
+        let checked = formula::parse(body, &Rules::default());
+        checked.expect("a generated body is valid").fingerprint.to_hex()
+    }
+
+    /// Appends the body with this number, below `BENCH_NUMBERS_MAX`: different numbers, different
+    /// make-ups.
+    pub fn write(&self, number: u64, out: &mut Vec<u8>) {
         let template = self.of(number);
         out.extend_from_slice(template.json.as_bytes());
         let start = out.len() - template.json.len() + template.digits_at;
@@ -88,12 +123,19 @@ impl Formulas {
     }
 }
 
+impl Default for Formulas {
+    fn default() -> Formulas {
+        Formulas::new()
+    }
+}
+
 impl Template {
     fn new(random: &mut fastrand::Rng) -> Template {
         let mut names = NAMES;
         random.shuffle(&mut names);
         let accord = random.u32(..10_000);
-        let mut json = format!("{{\"name\":\"Accord {accord:04}\",\"materials\":[");
+        let name = format!("Accord {accord:04}");
+        let mut json = format!("{{\"name\":\"{name}\",\"materials\":[");
         let mut digits_at = 0;
         for (index, name) in names.iter().take(MATERIALS).enumerate() {
             if index > 0 {
@@ -110,6 +152,34 @@ impl Template {
             json.push('}');
         }
         json.push_str("]}");
-        Template { json, digits_at }
+        Template { name, json, digits_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_number_is_a_valid_formula_of_its_own_and_of_the_usual_size() {
+        let formulas = Formulas::seeded(7);
+        let mut body = Vec::new();
+        let mut ids = HashSet::new();
+        let numbers = (0..3 * TEMPLATES as u64).chain([BENCH_NUMBERS_MAX - 1]);
+        for number in numbers {
+            assert!(ids.insert(formulas.id(number, &mut body)), "{number}");
+            assert!((350..=500).contains(&body.len()), "{} bytes", body.len());
+            let name = format!("{{\"name\":\"{}\",", formulas.name(number));
+            assert!(body.starts_with(name.as_bytes()), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_bodies_again_and_another_seed_others() {
+        let id = |seed| Formulas::seeded(seed).id(5, &mut Vec::new());
+        assert_eq!(id(1), id(1));
+        assert_ne!(id(1), id(2));
     }
 }
