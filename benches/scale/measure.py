@@ -299,16 +299,19 @@ class Scale:
     def rates(self, full):
         """New and stored formulas on this store and on an empty one, by turns."""
         found = {"new": [], "duplicate": []}
-        for _ in range(self.arguments.rounds):
+        stocked = ["--stocked", f"--seed={SEED}"]
+        for number in range(self.arguments.rounds):
             # A fresh one each time: after a round of posts it is not empty any more.
             with self.empty_server() as empty:
-                stocked = ["--stocked", f"--seed={SEED}"]
-                found["new"].append([self.rate(it, "submit") for it in (empty, full)])
+                # Who comes second has it warmer, so they take turns in that, too.
+                sides = [(empty, EMPTY_STOCK), (full, self.loaded)]
+                order = (0, 1) if number % 2 == 0 else (1, 0)
+                new = {at: self.rate(sides[at][0], "submit") for at in order}
                 self.bench(empty, "bulk", "--rounds=1", f"--lines={EMPTY_STOCK}", f"--seed={SEED}")
-                found["duplicate"].append([
-                    self.rate(empty, "duplicates", *stocked, f"--stock={EMPTY_STOCK}"),
-                    self.rate(full, "duplicates", *stocked, f"--stock={self.loaded}"),
-                ])
+                again = {at: self.rate(sides[at][0], "duplicates", *stocked,
+                                       f"--stock={sides[at][1]}") for at in order}
+                found["new"].append([new[0], new[1]])
+                found["duplicate"].append([again[0], again[1]])
                 empty.terminate()
         return {name: summary(rounds) for name, rounds in found.items()}
 
@@ -404,7 +407,7 @@ def main():
     parser.add_argument("--plot", type=Path, help="default: beside --out, as SVG")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=3, help="of each measured run")
-    parser.add_argument("--rounds", type=int, default=3, help="of each rate")
+    parser.add_argument("--rounds", type=int, default=4, help="of each rate")
     parser.add_argument("--starts", type=int, default=3, help="of each kind")
     parser.add_argument("--acked", action="store_true",
                         help="lease and ack every message before compacting; else all wait")
