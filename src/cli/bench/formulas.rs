@@ -1,6 +1,6 @@
 //! Formulas that are all different and all of the usual size.
 //!
-//! A body is one of [`TEMPLATES`] made beforehand, with nine digits of its first concentration
+//! A body is one of a thousand templates made beforehand, with nine digits of its first concentration
 //! written over: that is all it takes to make a new make-up, so the generator costs the load
 //! next to nothing. The templates differ in names, order and digits, so that no server learns
 //! one body by heart.
