@@ -302,6 +302,8 @@ pub const BENCH_START_MS_MAX: u64 = 300_000;
 pub const BENCH_SETTLE_CHECK_MS: u64 = 100;
 /// Time after which it is measured all the same.
 pub const BENCH_SETTLE_MS_MAX: u64 = 10_000;
+/// Wait before a compaction is asked for again because another one is under way.
+pub const BENCH_COMPACTION_RETRY_MS: u64 = 50;
 /// Messages that one call leases and acks.
 pub const BENCH_BATCH_MAX: usize = LEASE_MESSAGES_MAX;
 /// Rounds of one comparison.

@@ -20,6 +20,10 @@ use crate::cli::bench::report::Comparison;
 use crate::cli::bench::server::Server;
 use crate::cli::bench::tally::Tally;
 use crate::cli::bench::target::Target;
+use crate::limits::BENCH_COMPACTION_RETRY_MS;
+
+/// The status when another compaction is under way.
+const CONFLICT: u16 = 409;
 
 /// Measures the scenario by turns.
 pub(crate) async fn compare(
@@ -58,8 +62,15 @@ pub(crate) async fn compare(
 async fn compact(target: Arc<Target>, done: Arc<AtomicBool>) -> Result<(), Fault> {
     let asked = async {
         let mut connection = Connection::open(&target).await?;
-        target.post_nothing("/admin/snapshot", connection.request());
-        connection.exchange().await?.expect(200)
+        loop {
+            target.post_nothing("/admin/snapshot", connection.request());
+            let answer = connection.exchange().await?;
+            // One that the server began by itself is under way: ours comes after it.
+            if answer.status != CONFLICT && !answer.is_turned_away() {
+                return answer.expect(200);
+            }
+            tokio::time::sleep(Duration::from_millis(BENCH_COMPACTION_RETRY_MS)).await;
+        }
     };
     let outcome = asked.await;
     done.store(true, Ordering::Relaxed);

@@ -1,9 +1,9 @@
 //! Formulas that are all different and all of the usual size.
 //!
-//! A body is one of a thousand templates made beforehand, with nine digits of its first concentration
-//! written over: that is all it takes to make a new make-up, so the generator costs the load
-//! next to nothing. The templates differ in names, order and digits, so that no server learns
-//! one body by heart.
+//! A body is one of a thousand templates made beforehand, with nine digits of its first
+//! concentration written over: that is all it takes to make a new make-up, so the generator costs
+//! the load next to nothing. The templates differ in names, order and digits, so that no server
+//! learns one body by heart.
 //!
 //! The templates grow from a seed: the same seed and number give the same body in every run, and
 //! runs with different seeds share no make-up but by a chance that does not occur.
