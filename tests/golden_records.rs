@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use sillage::formula::{self, Checked, Rules};
 use sillage::ids::{Epoch, Lsn, MessageId, QueueName};
+use sillage::record::archive::{self, Archived, Step, StepKind};
 use sillage::record::{
     AcceptedFormula, Fact, FlowStep, InGroup, ItemOutcome, Record, Selection, SpentKey, Touched,
     codec,
@@ -145,6 +146,44 @@ fn what_version_2_added_has_its_bytes_and_reads_back() {
         std::fs::write(golden_file(2), written(&records)).expect("the golden file is writable");
     }
     assert_golden(2, &records);
+}
+
+/// What a snapshot keeps of a record: version, length, the payload as above, the steps.
+#[test]
+fn archived_records_have_the_bytes_of_their_version_1_and_read_back() {
+    let queue = || "formulas".parse::<QueueName>().expect("a queue's name");
+    let step = |lsn, kind| Step { at: Timestamp(1_795_000_000_123), lsn: Lsn(lsn), kind };
+    let steps = [
+        step(70_001, StepKind::Leased(queue())),
+        step(70_123, StepKind::Nacked(queue(), "scale offline".into())),
+        step(70_200, StepKind::Acked(queue())),
+    ];
+    let mut records = records(facts_of_version_1());
+    records.retain(|(name, _)| {
+        ["formula-accepted-keyed", "formula-withdrawn", "batch-answered"].contains(name)
+    });
+    let mut written = String::new();
+    for (name, record) in &records {
+        let (mut payload, mut plain, mut stepped) = (Vec::new(), Vec::new(), Vec::new());
+        codec::encode(record, &mut payload);
+        archive::encode(&payload, &[], &mut plain);
+        archive::encode(&payload, &steps, &mut stepped);
+        let (plain, stepped) = (hex(&plain), hex(&stepped));
+        writeln!(written, "{name} {plain}\n{name}-with-steps {stepped}").expect("a string");
+    }
+    let file = golden_file(2).with_file_name("archived.txt");
+    if std::env::var_os("SILLAGE_BLESS").is_some() {
+        std::fs::write(&file, &written).expect("the golden file is writable");
+    }
+    let golden = std::fs::read_to_string(&file).expect("the golden file is there");
+    assert_eq!(written, golden, "stored bytes have changed");
+    for (at, line) in golden.lines().enumerate() {
+        let bytes = unhex(line.split_once(' ').expect("name and bytes").1);
+        let archived = Archived::split(&bytes).expect("whole");
+        assert_eq!(codec::decode(archived.payload).expect("a record"), records[at / 2].1);
+        let expected: &[Step] = if at % 2 == 0 { &[] } else { &steps };
+        assert_eq!(archived.steps().expect("whole"), expected);
+    }
 }
 
 #[test]

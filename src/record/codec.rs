@@ -92,7 +92,7 @@ fn version(fact: &Fact) -> u8 {
 }
 
 /// A growing buffer as bincode wants it.
-struct Sink<'a>(&'a mut Vec<u8>);
+pub(super) struct Sink<'a>(pub(super) &'a mut Vec<u8>);
 
 impl bincode::enc::write::Writer for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {

@@ -5,6 +5,7 @@
 //! Two kinds of things are deliberately no record: refusals, which change nothing, and the
 //! lapse of a lease, whose deadline already stands in [`Fact::Leased`].
 
+pub mod archive;
 pub mod codec;
 
 use bincode::{Decode, Encode};

@@ -118,7 +118,28 @@ impl Layer for FormulaLayer {
     }
 }
 
+/// Formulas counted one by one: equal for the same formulas, in whatever order they come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    count: usize,
+    digest: Digest,
+}
+
+impl Inventory {
+    /// Counts a formula.
+    pub fn add(&mut self, lsn: Lsn, fingerprint: &Fingerprint) {
+        self.count += 1;
+        self.digest.add(formula_hash(lsn, fingerprint));
+    }
+}
+
 impl Formulas {
+    /// What counting all stored formulas, those in the snapshot included, would give.
+    #[must_use]
+    pub fn inventory(&self) -> Inventory {
+        Inventory { count: self.count, digest: self.digest }
+    }
+
     /// Where the formula of this identity is.
     #[must_use]
     pub fn find(&self, fingerprint: &Fingerprint) -> Whereabouts {

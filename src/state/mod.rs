@@ -18,7 +18,7 @@ mod lsn_set;
 pub mod outlook;
 pub mod queues;
 mod ready;
-mod rest;
+pub mod rest;
 #[cfg(test)]
 mod tests;
 

@@ -28,7 +28,7 @@ pub fn key(name: u8) -> [u8; 32] {
 /// What a log delivers.
 #[derive(Clone)]
 pub enum Entry {
-    Record(Lsn, Record),
+    Record(Lsn, Box<Record>),
     Loss(Lsn, Epoch),
 }
 
@@ -98,7 +98,7 @@ impl History {
 
     pub fn record(&mut self, fact: Fact) {
         self.lsn = self.lsn.next();
-        let record = Record { at: self.now, fact };
+        let record = Box::new(Record { at: self.now, fact });
         if let Some(unaware) = &mut self.unaware {
             unaware.apply(self.lsn, &record);
         }
