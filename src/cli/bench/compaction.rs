@@ -22,9 +22,6 @@ use crate::cli::bench::tally::Tally;
 use crate::cli::bench::target::Target;
 use crate::limits::BENCH_COMPACTION_RETRY_MS;
 
-/// The status when another compaction is under way.
-const CONFLICT: u16 = 409;
-
 /// Measures the scenario by turns.
 pub(crate) async fn compare(
     contender: &mut Contender,
@@ -65,8 +62,7 @@ async fn compact(target: Arc<Target>, done: Arc<AtomicBool>) -> Result<(), Fault
         loop {
             target.post_nothing("/admin/snapshot", connection.request());
             let answer = connection.exchange().await?;
-            // One that the server began by itself is under way: ours comes after it.
-            if answer.status != CONFLICT && !answer.is_turned_away() {
+            if !answer.is_turned_away() {
                 return answer.expect(200);
             }
             tokio::time::sleep(Duration::from_millis(BENCH_COMPACTION_RETRY_MS)).await;

@@ -83,13 +83,16 @@ pub(crate) async fn drive<W: Work>(
     let mut releasing = pin!(async {
         match &run.arrivals {
             Some(arrivals) => arrivals.run(run.span.clone()).await,
-            None => Ok(0),
+            None => Ok(()),
         }
     });
-    let (mut works, mut unsent) = (Vec::new(), None);
+    let (mut works, mut is_released) = (Vec::new(), false);
     loop {
         tokio::select! {
-            released = &mut releasing, if unsent.is_none() => unsent = Some(released?),
+            released = &mut releasing, if !is_released => {
+                released?;
+                is_released = true;
+            }
             done = tasks.join_next() => match done {
                 Some(Ok(done)) => works.push(done?),
                 Some(Err(ended)) => std::panic::resume_unwind(ended.into_panic()),
@@ -102,7 +105,8 @@ pub(crate) async fn drive<W: Work>(
         work.verify()?;
     }
     let mut tally = run.tally.lock().expect("no panic holds this lock").clone();
-    (tally.elapsed, tally.unsent) = (elapsed, unsent.unwrap_or(0));
+    let unsent = run.arrivals.as_ref().map_or(0, |arrivals| arrivals.unsent());
+    (tally.elapsed, tally.unsent) = (elapsed, unsent);
     Ok(tally)
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct Arrivals {
     per_s: f64,
     /// The number of the next request that a connection takes.
     next: AtomicU64,
+    /// Requests that have become due.
+    released: AtomicU64,
     /// Requests that are due and not taken. Closed at the end.
     due: Semaphore,
     /// How long it is waited at the end until all that are due are taken.
@@ -69,7 +71,8 @@ impl Arrivals {
     /// Requests that begin then.
     pub(crate) fn new(began: Instant, per_s: f64) -> Arrivals {
         let backlog_max = Duration::from_millis(BENCH_BACKLOG_MS_MAX);
-        Arrivals { began, per_s, next: AtomicU64::new(0), due: Semaphore::new(0), backlog_max }
+        let (next, released) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arrivals { began, per_s, next, released, due: Semaphore::new(0), backlog_max }
     }
 
     /// Waits for a request that is due and gives when it was; `None` when there are no more.
@@ -84,8 +87,8 @@ impl Arrivals {
     }
 
     /// Lets requests come while the span lasts, then waits until they are taken, but not for
-    /// ever. Gives the number of those that nobody took.
-    pub(crate) async fn run(self: &Arc<Self>, span: Span) -> Result<u64, Fault> {
+    /// ever.
+    pub(crate) async fn run(self: &Arc<Self>, span: Span) -> Result<(), Fault> {
         // Ends the thread when nobody waits for it any more.
         let closing = Closing(self);
         let (arrivals, (done, released)) = (Arc::clone(self), oneshot::channel());
@@ -96,9 +99,14 @@ impl Arrivals {
         while self.due.available_permits() > 0 && ended.elapsed() < self.backlog_max {
             tokio::time::sleep(Duration::from_millis(BENCH_BACKLOG_CHECK_MS)).await;
         }
-        let unsent = self.due.available_permits();
         drop(closing);
-        Ok(unsent as u64)
+        Ok(())
+    }
+
+    /// Requests that were due and that nobody took, once nobody takes any more. Not what is left
+    /// in the semaphore: who is being woken when it closes goes away empty-handed.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.released.load(Ordering::Relaxed) - self.next.load(Ordering::Relaxed)
     }
 
     /// Releases each request when it is due.
@@ -112,6 +120,7 @@ impl Arrivals {
                 number += 1;
                 count += 1;
             }
+            self.released.fetch_add(count as u64, Ordering::Relaxed);
             self.due.add_permits(count);
             let next = self.due_at(number);
             if !span.lasts(self.began, next) {
@@ -161,10 +170,11 @@ mod tests {
             }
             due
         };
-        let (unsent, due) = tokio::join!(arrivals.run(Span::For(Duration::from_millis(20))), taker);
+        let (ended, due) = tokio::join!(arrivals.run(Span::For(Duration::from_millis(20))), taker);
+        ended.expect("the timer ticks");
         let expected = (0..15).map(|ms| began + Duration::from_millis(ms));
         assert_eq!(due, expected.collect::<Vec<_>>());
-        assert_eq!(unsent.unwrap(), 5);
+        assert_eq!(arrivals.unsent(), 5);
         assert_eq!(arrivals.take().await, None);
     }
 }

@@ -95,7 +95,10 @@ impl<'a> Bench<'a> {
 
     /// Measures everything and prints it: tables as they come, JSON in the end.
     pub(crate) async fn measure(&self, out: &mut impl Write) -> Result<(), Failure> {
-        let mut report = Report::new(self.seed, self.arguments.json);
+        let mut report = match self.arguments.json {
+            true => Report::of_json(self.seed),
+            false => Report::of_tables(self.seed),
+        };
         report.open(out)?;
         let mut totals = Totals::default();
         for &workload in &self.arguments.workload {

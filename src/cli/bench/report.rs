@@ -40,9 +40,14 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A report about nothing yet; with `is_json` it is one document in the end.
-    pub(crate) fn new(seed: u64, is_json: bool) -> Report {
-        Report { seed, gathered: is_json.then(Vec::new) }
+    /// A report that prints tables as they come.
+    pub(crate) fn of_tables(seed: u64) -> Report {
+        Report { seed, gathered: None }
+    }
+
+    /// A report that is one document in the end.
+    pub(crate) fn of_json(seed: u64) -> Report {
+        Report { seed, gathered: Some(Vec::new()) }
     }
 
     /// Begins the report.
