@@ -21,7 +21,7 @@ use sillage::cli::bench::formulas::Formulas;
 use sillage::cli::bench::machine;
 use sillage::cli::bench::tally::{Figures, Tally};
 use sillage::engine::command::Submission;
-use sillage::engine::core::Setting;
+use sillage::engine::core::{CompactionPolicy, Setting};
 use sillage::engine::decide::Policy;
 use sillage::engine::{Engine, open};
 use sillage::formula::{self, Rules};
@@ -65,7 +65,8 @@ async fn round(submitters: usize, count: u64) -> Figures {
     let disk = OsDisk::create(&directory.path().join("data")).expect("a directory can be made");
     let clock = Arc::new(SystemClock::new());
     let policy = Policy { attempts_max: 5, retention_ms: IDEMPOTENCY_RETENTION_MS_DEFAULT };
-    let setting = Setting { clock: clock.clone(), policy, seed: 1 };
+    let setting =
+        Setting { clock: clock.clone(), policy, compaction: CompactionPolicy::default(), seed: 1 };
     let (core, _) = open::open(Arc::new(disk), Options::new(StoreId([7; 16])), setting)
         .expect("a fresh store opens");
     let metrics = Arc::new(Metrics::new());

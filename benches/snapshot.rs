@@ -8,12 +8,14 @@
 //! - `write`: the disk and CPU by turns. lz4 at 300 MB/s, then one sync for each MiB, and all of
 //!   it is read back, verified and hashed once more: some 2 µs a record.
 //!
+//! Measured on a loaded machine: 1.2 µs to find, 5.2 µs to read a record: lz4 takes 3 µs for it.
+//! Writing took 2.1 to 4.1 µs a record.
+//!
 //! Prints the size of the file against the JSON of its formulas, too.
 //!
 //! `cargo bench --bench snapshot`
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock itself")]
-
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

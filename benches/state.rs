@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
 use sillage::cli::bench::formulas::Formulas;
 use sillage::engine::command::{Delivery, LeaseRequest, Settlement, Submission};
-use sillage::engine::core::{Core, Setting};
+use sillage::engine::core::{CompactionPolicy, Core, Setting};
 use sillage::engine::decide::{self, Circumstances, Command, Policy, Reply, Verdict};
+use sillage::engine::findings::{Findings, View};
 use sillage::engine::open::{self, replay};
 use sillage::formula::{self, CANON, Rules};
 use sillage::ids::{Epoch, Lsn, QueueName, Receipt};
@@ -89,7 +90,9 @@ impl Store {
     fn execute(&mut self, command: Command) -> Reply {
         let at = self.state.at();
         let circumstances = Circumstances { now: at, token: 7, policy: POLICY };
-        let verdict = decide::decide(&self.state, command, &circumstances);
+        let findings = Findings::default();
+        let view = View::new(&self.state, &findings);
+        let verdict = decide::decide(view, command, &circumstances);
         match verdict.expect("leases and acks of ready messages are granted") {
             Verdict::Known(reply) => reply,
             Verdict::Record(facts, decide::Draft::Complete(reply)) => {
@@ -184,7 +187,7 @@ fn replay_memory(criterion: &mut Criterion) {
         b.iter_with_large_drop(|| {
             let mut state = State::default();
             for entry in payloads.entries() {
-                replay(&mut state, &entry).expect("what was encoded replays");
+                replay(&mut state, None, &entry).expect("what was encoded replays");
             }
             assert_eq!(state.formulas().len() as u64, STORED, "every formula was replayed");
             state
@@ -205,7 +208,7 @@ fn replay_disk(criterion: &mut Criterion) {
         let checked = formula::parse(&body, &Rules::default()).expect("a generated body is valid");
         let (formula, fingerprint) = (checked.formula, checked.fingerprint);
         let command = Command::Accept(Submission { formula, fingerprint, key: None });
-        let _pending = core.execute(command).expect("the disk takes it");
+        let _pending = core.execute(command, Findings::default()).expect("the disk takes it");
         if number % CHUNK == 0 {
             core.sync().expect("the disk syncs");
         }
@@ -226,7 +229,7 @@ fn timed_open(directory: &Path) -> Duration {
     let began = Instant::now();
     let core = open_core(directory);
     let spent = began.elapsed();
-    let stored = core.state().read().expect("nobody panics with it").formulas().len();
+    let stored = core.store().read().expect("nobody panics with it").state.formulas().len();
     assert_eq!(stored as u64, STORED, "every formula was replayed");
     core.close().expect("the log closes");
     spent
@@ -235,7 +238,8 @@ fn timed_open(directory: &Path) -> Duration {
 fn open_core(directory: &Path) -> Core {
     let disk = Arc::new(OsDisk::create(directory).expect("a directory can be made"));
     let clock = Arc::new(SystemClock::new());
-    let setting = Setting { clock, policy: POLICY, seed: 1 };
+    let setting =
+        Setting { clock, policy: POLICY, compaction: CompactionPolicy::default(), seed: 1 };
     let options = Options::new(StoreId([7; 16]));
     open::open(disk, options, setting).expect("a sound store opens").0
 }

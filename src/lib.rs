@@ -14,15 +14,26 @@
 //! ## The way of one POST
 //!
 //! ```text
-//! bytes → http → formula::parse → Command ──► engine::writer (one thread owns log and state)
-//!    decide(&State, Command, circumstances)   a refusal changes nothing
+//! bytes → http → formula::parse → Command
+//!    findings: what the snapshot holds of the make-up and the key, mostly told by its filter
+//!                                        ──► engine::writer (one thread owns log and state)
+//!    decide(View, Command, circumstances)     state and findings; a refusal changes nothing
 //!    append(codec(Record)) → Lsn              not yet durable
 //!    apply(Lsn, &Record)                      index, keys and queue in one match arm
 //!    … the next command of the batch already sees it …
 //!    sync()                                   once per batch (group commit)
 //!    release every reply ≤ durable Lsn        → http → bytes
-//! replay: log → codec → the same apply
+//! replay: snapshot's image, then log → codec → the same apply
 //! ```
+//!
+//! ## Snapshots
+//!
+//! Neither memory nor the time of a start grows with the store. When the log has grown to the
+//! size of the last snapshot, [`engine::compactor`] reads that and the segments since, by the
+//! same `apply`, and writes what is left of them into one immutable file that is its own index
+//! ([`log::snapshot`]): bodies, tables of make-ups and keys, and the queues. From then on the
+//! state holds what came after ([`state::rest`]), and asks the file for the rest. The two newest
+//! are kept, with the log since the older one.
 //!
 //! ## What always holds
 //!
@@ -41,10 +52,10 @@
 //! |---|---|
 //! | [`limits`], [`ids`], [`time`] | bounds with their reasons; numbers that must not be mixed up; the clocks |
 //! | [`formula`] | what a formula is and when two are the same |
-//! | [`record`] | the facts, and their bytes |
-//! | [`log`] | frames, segments, recovery, the door to the disk |
-//! | [`state`] | what the records add up to |
-//! | [`engine`] | decisions, the writer, questions |
+//! | [`record`] | the facts, and their bytes, in the log and in a snapshot |
+//! | [`log`] | frames, segments, snapshots, recovery, the door to the disk |
+//! | [`state`] | what the records add up to, above a snapshot |
+//! | [`engine`] | decisions, the writer, the compactor, questions |
 //! | [`http`] | the server: one route table, bounds, drain |
 //! | [`config`], [`metrics`] | settings with their origin; what is measured |
 //! | [`cli`] | the commands |

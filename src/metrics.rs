@@ -36,6 +36,18 @@ pub struct Metrics {
     pub durable_lsn: Gauge,
     /// Seconds that the last recovery took.
     pub recovery_seconds: Gauge<f64, AtomicU64>,
+    /// Snapshots written.
+    pub compactions: Counter,
+    /// Snapshots that could not be written.
+    pub compactions_failed: Counter,
+    /// Seconds that writing one took.
+    pub compaction_seconds: Histogram,
+    /// Everything up to this LSN is in the newest snapshot; 0 without one.
+    pub snapshot_lsn: Gauge,
+    /// Bytes of the newest snapshot; 0 without one.
+    pub snapshot_bytes: Gauge,
+    /// Alarms of the last start: what the store holds twice was there only once.
+    pub recovery_alarms: Gauge,
     /// Connections open now.
     pub connections_open: Gauge,
     /// Connections accepted.
@@ -62,6 +74,8 @@ const SECONDS: [f64; 16] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
     2.5, 10.0, 30.0,
 ];
+/// Bounds in seconds of what writing a snapshot may take, of a small store up to a huge one.
+const COMPACTION_SECONDS: [f64; 9] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0];
 /// Bounds of the records in a group commit, up to `BATCH_COMMANDS_MAX`.
 const RECORDS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -114,6 +128,12 @@ impl Metrics {
             log_bytes: Gauge::default(),
             durable_lsn: Gauge::default(),
             recovery_seconds: Gauge::default(),
+            compactions: Counter::default(),
+            compactions_failed: Counter::default(),
+            compaction_seconds: Histogram::new(COMPACTION_SECONDS),
+            snapshot_lsn: Gauge::default(),
+            snapshot_bytes: Gauge::default(),
+            recovery_alarms: Gauge::default(),
             connections_open: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
@@ -127,6 +147,7 @@ impl Metrics {
             durations: Family::new_with_constructor(seconds),
         };
         metrics.register_engine();
+        metrics.register_snapshots();
         metrics.register_http();
         metrics
     }
@@ -161,6 +182,26 @@ impl Metrics {
             "Age of the message that waits the longest, 0 when none waits",
             add.0,
             self.oldest_age.clone(),
+        );
+    }
+
+    fn register_snapshots(&mut self) {
+        let all = &mut self.registry;
+        all.register("compactions", "Snapshots written", self.compactions.clone());
+        all.register(
+            "compactions_failed",
+            "Snapshots that could not be written",
+            self.compactions_failed.clone(),
+        );
+        let seconds = self.compaction_seconds.clone();
+        all.register_with_unit("compaction", "Time to write a snapshot", Unit::Seconds, seconds);
+        let (lsn, bytes) = (self.snapshot_lsn.clone(), self.snapshot_bytes.clone());
+        all.register("snapshot_lsn", "Everything up to this LSN is in the newest snapshot", lsn);
+        all.register_with_unit("snapshot", "Size of the newest snapshot", Unit::Bytes, bytes);
+        all.register(
+            "recovery_alarms",
+            "Snapshots and covered segments that the last start found damaged or missing",
+            self.recovery_alarms.clone(),
         );
     }
 

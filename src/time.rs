@@ -7,6 +7,7 @@
 //! serves, uptime stands still.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Mutex;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -53,6 +54,39 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// The text is not a date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MalformedDate;
+
+impl fmt::Display for MalformedDate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a date such as 2026-11-21T08:30:00.250Z")
+    }
+}
+
+impl std::error::Error for MalformedDate {}
+
+impl FromStr for Timestamp {
+    type Err = MalformedDate;
+
+    /// Accepts exactly what `Display` writes.
+    fn from_str(text: &str) -> Result<Timestamp, MalformedDate> {
+        // Whatever the numbers were, they are right if they are written in the same way.
+        let read = read_date(text).filter(|date| date.to_string() == text);
+        read.ok_or(MalformedDate)
+    }
+}
+
+/// The date that the numbers of the text stand for, be they in range or not.
+fn read_date(text: &str) -> Option<Timestamp> {
+    let mut numbers = text.split(['-', 'T', ':', '.', 'Z']).map(|digits| digits.parse::<u32>());
+    let mut next = || numbers.next()?.ok().map(u64::from);
+    let (year, month, day) = (next()?, next()?, next()?);
+    let (hour, minute, second, ms) = (next()?, next()?, next()?, next()?);
+    let clock_ms = ((hour * 60 + minute) * 60 + second) * 1000 + ms;
+    days_from_civil(year, month, day)?.checked_mul(86_400_000)?.checked_add(clock_ms).map(Timestamp)
+}
+
 /// Fills `to` with the last decimal digits of `value`.
 fn put_digits(to: &mut [u8], mut value: u64) {
     for place in to.iter_mut().rev() {
@@ -77,6 +111,16 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// The inverse, from the same page; `None` before 1970.
+fn days_from_civil(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let (era, year_of_era) = (year / 400, year % 400);
+    let month_from_march = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = ((153 * month_from_march + 2) / 5 + day).checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).checked_sub(719_468)
 }
 
 /// Milliseconds in which the store was open, over all reigns.
@@ -209,6 +253,12 @@ impl Stopwatch {
         Stopwatch { started: now() }
     }
 
+    /// Milliseconds since the start.
+    #[must_use]
+    pub fn ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Seconds since the start.
     #[must_use]
     pub fn seconds(&self) -> f64 {
@@ -261,6 +311,41 @@ mod tests {
         assert_eq!(last.to_string(), "9999-12-31T23:59:59.999Z");
         assert_eq!(last.plus_ms(1).to_string(), "10000-01-01T00:00:00.000Z");
         assert_eq!(Timestamp(u64::MAX).to_string(), "584556019-04-03T14:25:51.615Z");
+    }
+
+    #[test]
+    fn dates_are_read_as_they_are_written_and_in_no_other_way() {
+        for day in (0..157_000).step_by(7) {
+            let date = Timestamp(day * 86_400_000 + (day * 7919) % 86_400_000);
+            assert_eq!(date.to_string().parse(), Ok(date));
+        }
+        for date in [0, 253_402_300_799_999, 253_402_300_800_000, u64::MAX].map(Timestamp) {
+            assert_eq!(date.to_string().parse(), Ok(date));
+        }
+        for wrong in [
+            "",
+            "2026-11-21",
+            "2026-11-21T08:30:00Z",
+            "2026-11-21T08:30:00.25Z",
+            "2026-11-21T08:30:00.250",
+            "2026-11-21T08:30:00.250+00:00",
+            "2026-11-21t08:30:00.250z",
+            " 2026-11-21T08:30:00.250Z",
+            "2026-02-29T00:00:00.000Z",
+            "2026-13-01T00:00:00.000Z",
+            "2026-00-10T00:00:00.000Z",
+            "2026-01-00T00:00:00.000Z",
+            "2026-11-21T24:00:00.000Z",
+            "2026-11-21T08:60:00.000Z",
+            "1969-12-31T23:59:59.999Z",
+            "0000-01-01T00:00:00.000Z",
+            "02026-11-21T08:30:00.250Z",
+            "+2026-11-21T08:30:00.250Z",
+            "4294967295-01-01T00:00:00.000Z",
+            "584556019-04-03T14:25:51.616Z",
+        ] {
+            assert_eq!(wrong.parse::<Timestamp>(), Err(MalformedDate), "{wrong}");
+        }
     }
 
     #[test]

@@ -90,7 +90,8 @@ fn defaults_are_those_of_the_contract() {
         # tokens is not set\n\
         # log_format is not set: pretty on a terminal, json otherwise\n\
         log_level = \"info\"  # default\n\
-        segment_size = \"64MiB\"  # default\n";
+        segment_size = \"64MiB\"  # default\n\
+        snapshot_ratio = \"1.0\"  # default\n";
     assert_eq!(Setup::new().shown(), expected);
 }
 
@@ -182,6 +183,10 @@ fn every_setting_refuses_what_it_cannot_mean() {
         ("--segment-size", "65535B"),
         ("--segment-size", "5GiB"),
         ("--segment-size", "64MB"),
+        ("--snapshot-ratio", "0.09"),
+        ("--snapshot-ratio", "101"),
+        ("--snapshot-ratio", "1.123"),
+        ("--snapshot-ratio", "1e2"),
     ];
     for (flag, value) in wrong {
         let arguments = if flag.contains('=') { vec![flag] } else { vec![flag, value] };
@@ -220,9 +225,15 @@ fn file_that_is_not_toml_missing_or_oddly_typed_is_refused() {
     assert_has(&twice, &["sillage.toml:2: "]);
     let missing = Setup::new().flags(&["--config", "nowhere.toml"]).refusal();
     assert_has(&missing, &["nowhere.toml: ", "No such file"]);
-    for odd in ["5.0", "[5]", "{ a = 5 }", "2026-11-21", "0x10"] {
+    for odd in ["[5]", "{ a = 5 }", "2026-11-21", "0x10"] {
         let refusal = Setup::new().file(&format!("max_attempts = {odd}\n")).refusal();
-        assert_has(&refusal, &[":1: max_attempts: is not a string, a whole number or a boolean"]);
+        assert_has(&refusal, &[":1: max_attempts: is not a string, a decimal number or a boolean"]);
+    }
+    assert_has(&Setup::new().file("max_attempts = 5.0\n").refusal(), &[":1: max_attempts: `5.0`"]);
+    for ratio in ["0.7", "\"0.7\"", "2"] {
+        let shown = Setup::new().file(&format!("snapshot_ratio = {ratio}\n")).shown();
+        let digits = ratio.trim_matches('"');
+        assert_has(&shown, &[&format!("snapshot_ratio = \"{digits}\"  # ")]);
     }
     let long = Setup::new().file(&"#".repeat((1 << 20) + 1)).refusal();
     assert_has(&long, &["longer than 1048576 bytes"]);
@@ -262,7 +273,7 @@ fn help_lists_every_setting_with_flag_and_variable() {
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let keys = shown.lines().map(|line| line.trim_start_matches("# "));
     let keys: Vec<&str> = keys.filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(keys.len(), 12);
+    assert_eq!(keys.len(), 13);
     for key in keys {
         let flag = format!("--{}", key.replace('_', "-"));
         assert_has(&help, &[&flag, &format!("[env: SILLAGE_{}]", key.to_uppercase())]);

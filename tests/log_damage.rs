@@ -394,8 +394,8 @@ fn rot_that_comes_while_the_log_is_open_is_never_served() {
 fn later_format_is_refused_clearly_and_left_alone() {
     let store = Store::build(12, 200, End::Closed);
     let mut page = store.disk.bytes("SUPER.a").expect("there");
-    page[8..12].copy_from_slice(&2_u32.to_le_bytes());
-    page[32..36].copy_from_slice(&2_u32.to_le_bytes());
+    page[8..12].copy_from_slice(&3_u32.to_le_bytes());
+    page[32..36].copy_from_slice(&3_u32.to_le_bytes());
     let mut crc = crc32fast::Hasher::new();
     crc.update(&page[..12]);
     crc.update(&page[16..]);
@@ -404,6 +404,6 @@ fn later_format_is_refused_clearly_and_left_alone() {
     later.put("SUPER.a", &page);
     let before = later.bytes("SUPER.b");
     let refused = open(&later).map(drop);
-    assert!(matches!(refused, Err(Refusal::Newer { version: 2, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Refusal::Newer { version: 3, .. })), "{refused:?}");
     assert_eq!((later.bytes("SUPER.a"), later.bytes("SUPER.b")), (Some(page), before));
 }

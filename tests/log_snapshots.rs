@@ -130,11 +130,25 @@ fn store_stays_readable_for_older_programs_until_it_has_a_snapshot() {
     assert_eq!(disk.bytes("SUPER.a").expect("there")[32], 2, "the oldest reader");
 }
 
+#[test]
+fn readers_find_every_frame_until_they_can_find_it_in_the_snapshot() {
+    let (disk, mut expected, _) = build(1);
+    let mut log = begin(&disk);
+    fill(&mut log, &mut expected, 5);
+    let upto = log.rotate().expect("rotated");
+    let (named, bytes) = write_snapshot(&disk, &log, upto).expect("written");
+    let (reader, last) = (log.reader(), *expected.keys().next_back().expect("filled"));
+    let is_there = || reader.read(last, &mut Vec::new()).is_ok();
+    let (was_there, _) = log.install(named, bytes, is_there).expect("installed");
+    assert!(was_there, "it is let go only when the snapshot has been taken over");
+    assert!(!is_there());
+}
+
 /// The steps of a compaction, up to the first that fails.
 fn try_compact(disk: &SimDisk, log: &mut Log) -> Result<(), ()> {
     let upto = log.rotate().map_err(drop)?;
     let (named, bytes) = write_snapshot(disk, log, upto).map_err(drop)?;
-    log.install(named, bytes).map_err(drop)?.remove().map_err(drop)
+    log.install(named, bytes, || ()).map_err(drop)?.1.remove().map_err(drop)
 }
 
 #[test]
@@ -282,7 +296,7 @@ fn segments_not_yet_removed_save_a_store_whose_snapshots_are_both_damaged() {
     fill(&mut log, &mut expected, 10);
     let upto = log.rotate().expect("rotated");
     let (named, bytes) = write_snapshot(&disk, &log, upto).expect("written");
-    drop(log.install(named, bytes).expect("installed"));
+    drop(log.install(named, bytes, || ()).expect("installed"));
     drop(log);
     snapshots(&disk).iter().for_each(|path| disk.flip(path, 8 * 20));
     for _ in 0..2 {

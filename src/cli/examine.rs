@@ -4,15 +4,12 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cli::replayed::{Replayed, replayed};
 use crate::cli::store_fault::{Damage, StoreFault};
 use crate::cli::store_files::StoreLock;
-use crate::engine::open::replay;
 use crate::ids::{Epoch, Lsn};
 use crate::log::inspect::{self, Inspection, Presence, Scrutiny};
-use crate::log::{
-    self, Disk, Entry, Fault, Kind, OsDisk, Place, Preparer, RepairError, TailPolicy,
-};
-use crate::state::State;
+use crate::log::{self, Disk, Fault, Kind, OsDisk, Preparer, RepairError, TailPolicy};
 
 /// What an operator accepts in a repair.
 #[derive(Clone, Debug)]
@@ -80,7 +77,9 @@ pub(crate) struct Frame {
 pub(crate) enum Verdict {
     /// The record is there, and so is everything before it.
     Present,
-    /// The log ends before it.
+    /// A snapshot covers it and its frame is gone: it can be neither proven nor refuted.
+    Covered,
+    /// The log ends before it, or it was given up in a repair.
     Lost,
     /// The log has another history.
     ChainDiffers,
@@ -112,14 +111,9 @@ pub(crate) struct RepairSummary {
 pub(crate) fn check(directory: &Path) -> Result<CheckSummary, StoreFault> {
     let disk = disk(directory)?;
     let _lock = StoreLock::take_to_read(directory)?;
-    let inspection = inspected(directory, &disk, Scrutiny::Whole)?;
-    if let Some(damage) = inspection.damage.first() {
-        return Err(StoreFault::Damaged(Box::new(damage.clone().into())));
-    }
-    if let Some(damage) = inspection.redundant.first() {
-        return Err(StoreFault::Damaged(Box::new(Damage::redundant(damage.clone()))));
-    }
-    let (state, frames) = replayed(directory, &disk)?;
+    let inspection = sound(directory, &disk)?;
+    let Replayed { store, frames } = replayed(directory, &disk, &inspection.current)?;
+    let state = store.state;
     state.check_invariants();
     let queues = state.queues().map(|(_, queue)| queue.counts(state.at().uptime));
     let messages = queues.map(|c| c.ready + c.leased + c.delayed + c.dead).sum::<usize>();
@@ -133,34 +127,19 @@ pub(crate) fn check(directory: &Path) -> Result<CheckSummary, StoreFault> {
     })
 }
 
-/// The state that the log amounts to, and how many frames it has.
-fn replayed(directory: &Path, disk: &Arc<dyn Disk>) -> Result<(State, u64), StoreFault> {
-    let (mut state, mut count, mut failed) = (State::default(), 0, None);
-    let mut group: Vec<(Lsn, Epoch, Kind, Vec<u8>)> = Vec::new();
-    let visit = |frame: inspect::Frame<'_>| {
-        count += 1;
-        if !frame.kind.is_delivered() {
-            return ControlFlow::Continue(());
-        }
-        group.push((frame.lsn, frame.epoch, frame.kind, frame.payload.to_vec()));
-        // A group counts as a whole: at the end of the log it may be cut short.
-        if matches!(frame.place, Place::First | Place::Middle) {
-            return ControlFlow::Continue(());
-        }
-        for (lsn, epoch, kind, payload) in group.drain(..) {
-            let entry = Entry { lsn, epoch, kind, place: Place::Alone, payload: &payload };
-            if let Err(error) = replay(&mut state, &entry) {
-                failed = Some(error);
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
-    };
-    inspect::frames(disk, visit).map_err(|error| StoreFault::of_refusal(directory, error))?;
-    match failed {
-        Some(error) => Err(StoreFault::of_open(directory, error)),
-        None => Ok((state, count)),
+/// What is known of a store of which every byte that is read is whole.
+///
+/// # Errors
+/// If anything is damaged, also what the store holds twice.
+pub(crate) fn sound(directory: &Path, disk: &Arc<dyn Disk>) -> Result<Inspection, StoreFault> {
+    let inspection = inspected(directory, disk, Scrutiny::Whole)?;
+    if let Some(damage) = inspection.damage.first() {
+        return Err(StoreFault::Damaged(Box::new(damage.clone().into())));
     }
+    if let Some(damage) = inspection.redundant.first() {
+        return Err(StoreFault::Damaged(Box::new(Damage::redundant(damage.clone()))));
+    }
+    Ok(inspection)
 }
 
 /// Reads what the store says of itself; works while it is damaged, or served.
@@ -235,6 +214,7 @@ pub(crate) fn verify_receipt(
     let presence = presence.map_err(|error| StoreFault::of_refusal(directory, error))?;
     Ok(match presence {
         Presence::Present => Verdict::Present,
+        Presence::Covered => Verdict::Covered,
         Presence::Lost => Verdict::Lost,
         Presence::Differs => Verdict::ChainDiffers,
     })
@@ -276,7 +256,7 @@ fn give_up(
 
 /// Opens the store once with its undecidable end set aside, and closes it again.
 fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, StoreFault> {
-    use crate::engine::core::Setting;
+    use crate::engine::core::{CompactionPolicy, Setting};
     use crate::engine::decide::Policy;
     use crate::time::SystemClock;
 
@@ -297,7 +277,8 @@ fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, Stor
     };
     // No command is carried out, so neither policy nor seed plays a part.
     let policy = Policy { attempts_max: 1, retention_ms: 1 };
-    let setting = Setting { clock: Arc::new(SystemClock::new()), policy, seed: 0 };
+    let compaction = CompactionPolicy::default();
+    let setting = Setting { clock: Arc::new(SystemClock::new()), policy, compaction, seed: 0 };
     let (core, _) = crate::engine::open::open(disk, options, setting)
         .map_err(|error| StoreFault::of_open(directory, error))?;
     core.close().map_err(|error| StoreFault::of_log(directory, error))?;
@@ -306,7 +287,8 @@ fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, Stor
     Ok(RepairSummary { lost, has_written: true, has_copies: true })
 }
 
-fn disk(directory: &Path) -> Result<Arc<dyn Disk>, StoreFault> {
+/// The directory of a store that is there.
+pub(crate) fn disk(directory: &Path) -> Result<Arc<dyn Disk>, StoreFault> {
     let opened = OsDisk::open(directory).map_err(|error| match error.is_not_found() {
         true => StoreFault::NoStore,
         false => StoreFault::of_disk(directory, error),

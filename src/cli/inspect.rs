@@ -50,6 +50,11 @@ enum View {
         json: bool,
     },
     /// Tell whether the record of a receipt, and all before it, are still there
+    #[command(after_help = "\
+A record goes from the log once two snapshots cover it. What it stored is kept, but its receipt can
+no longer be proven: keep a backup if you need to.
+
+Exit codes: 0 present, 65 lost, of another history, or no longer provable.")]
     Verify {
         /// The receipt of an accepted formula
         #[arg(long, value_name = "LSN:CHAIN")]
@@ -121,8 +126,13 @@ fn print_verdict(verdict: Verdict, lsn: Lsn, out: &mut impl Write) -> io::Result
             writeln!(out, "present: LSN {lsn} and everything before it are as acknowledged")?;
             Ok(Exit::Success)
         }
+        Verdict::Covered => {
+            let what = "a snapshot covers it, and the log that could prove it is gone";
+            writeln!(out, "not provable: LSN {lsn} is no longer in the log; {what}")?;
+            Ok(Exit::Data)
+        }
         Verdict::Lost => {
-            writeln!(out, "lost: the log ends before LSN {lsn}")?;
+            writeln!(out, "lost: no whole record has LSN {lsn}")?;
             Ok(Exit::Data)
         }
         Verdict::ChainDiffers => {
@@ -282,6 +292,8 @@ mod tests {
         let exit =
             |verdict| print_verdict(verdict, Lsn(4), &mut Vec::new()).expect("memory takes all");
         assert_eq!(exit(Verdict::Present), Exit::Success);
+        // What proves nothing must not pass as a proof.
+        assert_eq!(exit(Verdict::Covered), Exit::Data);
         assert_eq!(exit(Verdict::Lost), Exit::Data);
         assert_eq!(exit(Verdict::ChainDiffers), Exit::Data);
     }

@@ -18,6 +18,7 @@ mod inspect;
 mod offline;
 mod queues;
 mod render;
+mod replayed;
 mod reset;
 mod retry;
 mod serve;

@@ -22,11 +22,11 @@ use crate::cli::settings_args::{SettingArgs, unknown_variables};
 use crate::cli::store::{HttpSettings, Recovered, Store, StoreSettings};
 use crate::cli::{events, system};
 use crate::config::Config;
-use crate::engine::decide::Policy;
 use crate::formula::Rules;
 use crate::http::auth::Tokens;
 use crate::http::{self, KeyPolicy, Listener};
 use crate::limits::FAILED_DRAIN_MS;
+use crate::log::Damage;
 
 /// Serves until a signal or a failure of the log.
 pub(crate) fn run(arguments: &SettingArgs) -> Result<Exit, Failure> {
@@ -99,14 +99,7 @@ enum End {
 }
 
 fn open(config: &Config, directory: &Path) -> Result<Store, Failure> {
-    let settings = StoreSettings {
-        policy: Policy {
-            attempts_max: config.attempts_max,
-            retention_ms: config.idempotency_retention_ms,
-        },
-        segment_bytes: config.segment_bytes,
-        seed: system::fresh_seed()?,
-    };
+    let settings = StoreSettings::of(config, system::fresh_seed()?);
     Store::open(directory, settings).map_err(Failure::of_store(directory))
 }
 
@@ -123,13 +116,14 @@ fn http_settings(config: &Config, tokens: Option<Tokens>, connections_max: usize
 }
 
 /// The one line that a newcomer needs: where it is, what it found, what to try.
-fn announce(address: SocketAddr, directory: &Path, recovered: Recovered) {
+fn announce(address: SocketAddr, directory: &Path, recovered: &Recovered) {
     if recovered.quarantined_bytes > 0 {
         warn!(
             bytes = recovered.quarantined_bytes,
             "cut off a torn end that nobody was told of; a copy is in quarantine/"
         );
     }
+    warn_of_what_is_left(address, recovered);
     info!(
         %address,
         data = %directory.display(),
@@ -141,6 +135,28 @@ fn announce(address: SocketAddr, directory: &Path, recovered: Recovered) {
         r#try = %format_args!("curl http://{address}/formulas"),
         "listening"
     );
+}
+
+/// Tells of damage that cost nothing, but after which the next would: either is cured by one more
+/// snapshot, which makes what is damaged or missing superfluous.
+fn warn_of_what_is_left(address: SocketAddr, recovered: &Recovered) {
+    let next = format!("curl -X POST http://{address}/admin/snapshot");
+    if let Some(Damage { file, offset, fault, .. }) = &recovered.snapshot_fallback {
+        let lsn = recovered.snapshot.0;
+        warn!(
+            %file, offset, %fault, stands_in_from_lsn = lsn, next,
+            "the newest snapshot cannot be used; what is older, and the log, stand in for it: \
+             nothing is lost, but there is nothing to fall back on; look to the disk, and take a \
+             new snapshot; the damaged one is in quarantine/"
+        );
+    }
+    if let Some(Damage { file, fault, .. }) = &recovered.covered_missing {
+        warn!(
+            %file, %fault, next,
+            "a segment is gone that the snapshot covers: nothing is lost, but there is nothing to \
+             fall back on should the snapshot be damaged; look to the disk, and take a new snapshot"
+        );
+    }
 }
 
 async fn serve_until_end(

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::store_fault::StoreFault;
-use crate::engine::core::Setting;
+use crate::config::Config;
+use crate::engine::core::{CompactionPolicy, Setting};
 use crate::engine::decide::Policy;
 use crate::engine::open::open;
 use crate::engine::{Engine, WriterThread};
@@ -14,7 +15,7 @@ use crate::http::auth::Tokens;
 use crate::http::shutdown::Shutdown;
 use crate::http::{self, Bounds, Context, KeyPolicy, Listener};
 use crate::ids::{Epoch, Lsn};
-use crate::log::{Options, OsDisk, StoreId};
+use crate::log::{Damage, Options, OsDisk, StoreId};
 use crate::metrics::Metrics;
 use crate::time::{Stopwatch, SystemClock};
 
@@ -22,9 +23,23 @@ use crate::time::{Stopwatch, SystemClock};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StoreSettings {
     pub(crate) policy: Policy,
+    pub(crate) compaction: CompactionPolicy,
     pub(crate) segment_bytes: u64,
     /// Every random number that the service draws grows from it.
     pub(crate) seed: u64,
+}
+
+impl StoreSettings {
+    /// What this configuration says; the seed is the caller's.
+    pub(crate) fn of(config: &Config, seed: u64) -> StoreSettings {
+        let policy = Policy {
+            attempts_max: config.attempts_max,
+            retention_ms: config.idempotency_retention_ms,
+        };
+        let ratio_percent = config.snapshot_ratio_percent;
+        let compaction = CompactionPolicy { ratio_percent, ..CompactionPolicy::default() };
+        StoreSettings { policy, compaction, segment_bytes: config.segment_bytes, seed }
+    }
 }
 
 /// What configuration tells the HTTP service.
@@ -38,7 +53,7 @@ pub(crate) struct HttpSettings {
 }
 
 /// What recovery found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Recovered {
     /// Formulas stored and not withdrawn.
     pub(crate) formulas: usize,
@@ -48,6 +63,12 @@ pub(crate) struct Recovered {
     pub(crate) epoch: Epoch,
     /// Bytes of a torn tail that were set aside.
     pub(crate) quarantined_bytes: u64,
+    /// The snapshot that the start rests on; zero without one.
+    pub(crate) snapshot: Lsn,
+    /// The snapshot that could not be used, while an older one or the whole log could.
+    pub(crate) snapshot_fallback: Option<Damage>,
+    /// A segment that is gone while a snapshot covers it.
+    pub(crate) covered_missing: Option<Damage>,
     /// How long recovery took.
     pub(crate) seconds: f64,
 }
@@ -72,8 +93,8 @@ impl Store {
         let options =
             Options { segment_bytes: settings.segment_bytes, ..Options::new(store_if_new) };
         let clock = Arc::new(SystemClock::new());
-        let setting =
-            Setting { clock: clock.clone(), policy: settings.policy, seed: random.u64(..) };
+        let StoreSettings { policy, compaction, .. } = settings;
+        let setting = Setting { clock: clock.clone(), policy, compaction, seed: random.u64(..) };
         let (core, report) = open(Arc::new(disk), options, setting)
             .map_err(|error| StoreFault::of_open(directory, error))?;
         let metrics = Arc::new(Metrics::new());
@@ -88,14 +109,20 @@ impl Store {
             lsn: engine.durable_lsn(),
             epoch: engine.epoch(),
             quarantined_bytes: report.quarantined_bytes,
+            snapshot: report.snapshot,
+            snapshot_fallback: report.snapshot_fallback,
+            covered_missing: report.covered_missing,
             seconds: watch.seconds(),
         };
         metrics.recovery_seconds.set(recovered.seconds);
+        let alarms = [&recovered.snapshot_fallback, &recovered.covered_missing];
+        let raised = alarms.into_iter().flatten().map(|_| 1).sum();
+        metrics.recovery_alarms.set(raised);
         Ok(Store { engine, writer, metrics, recovered, random })
     }
 
-    pub(crate) fn recovered(&self) -> Recovered {
-        self.recovered
+    pub(crate) fn recovered(&self) -> &Recovered {
+        &self.recovered
     }
 
     /// Serves until `shutdown`, then drains.

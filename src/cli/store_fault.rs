@@ -74,6 +74,12 @@ impl StoreFault {
             OpenError::Undecodable { lsn, why } => {
                 StoreFault::Unreplayable { lsn, what: why.to_string() }
             }
+            OpenError::NoImage { lsn, why } => {
+                StoreFault::Unreplayable { lsn, what: why.to_string() }
+            }
+            OpenError::Unreadable(error) => {
+                StoreFault::Unreplayable { lsn: Lsn::ZERO, what: error.to_string() }
+            }
             OpenError::Diverged { lsn } => {
                 let what = "replay computes another state than the one recorded".to_owned();
                 StoreFault::Unreplayable { lsn, what }

@@ -75,6 +75,9 @@ impl fmt::Display for ValueFault {
             ValueFault::SizeOutside { min_bytes, max_bytes } => {
                 write!(f, "is not from {} to {}", show_size(min_bytes), show_size(max_bytes))
             }
+            ValueFault::NotRatio => {
+                f.write_str("is not a ratio from 0.1 to 100 with at most two decimals")
+            }
             ValueFault::NotAddress => {
                 f.write_str("is not an IP address with a port such as 127.0.0.1:8080 or [::1]:8080")
             }
@@ -82,7 +85,7 @@ impl fmt::Display for ValueFault {
             ValueFault::NotOneOf(words) => write!(f, "is not one of {}", words.join(", ")),
             ValueFault::Empty => f.write_str("is empty"),
             ValueFault::NotUtf8 => f.write_str("is not UTF-8"),
-            ValueFault::NotPlain => f.write_str("is not a string, a whole number or a boolean"),
+            ValueFault::NotPlain => f.write_str("is not a string, a decimal number or a boolean"),
         }
     }
 }

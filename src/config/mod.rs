@@ -49,6 +49,8 @@ pub struct Config {
     pub log_level: LogLevel,
     /// Bytes of one segment of the log.
     pub segment_bytes: u64,
+    /// Log since the last snapshot, in percent of its bytes, from which a new one is due.
+    pub snapshot_ratio_percent: u32,
 }
 
 /// How events are written to stderr.
@@ -205,6 +207,8 @@ pub enum ValueFault {
         /// The largest that is taken, in bytes.
         max_bytes: u64,
     },
+    /// Not a ratio within its range.
+    NotRatio,
     /// Not an IP address with a port.
     NotAddress,
     /// Neither `true` nor `false`.
@@ -215,7 +219,7 @@ pub enum ValueFault {
     Empty,
     /// Not UTF-8.
     NotUtf8,
-    /// In the file: neither a string nor a whole number nor a boolean.
+    /// In the file: neither a string nor a decimal number nor a boolean.
     NotPlain,
 }
 
@@ -311,6 +315,7 @@ impl Config {
             log_format: None,
             log_level: LogLevel::Info,
             segment_bytes: 0,
+            snapshot_ratio_percent: 0,
         }
     }
 }

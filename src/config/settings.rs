@@ -7,7 +7,7 @@ use crate::config::units::{parse_duration_ms, parse_size_bytes};
 use crate::config::{Config, LogFormat, LogLevel, ValueFault};
 use crate::limits::{
     ATTEMPTS_MAX, CONCENTRATION_VALUE_MAX, IDEMPOTENCY_RETENTION_MS_MAX,
-    IDEMPOTENCY_RETENTION_MS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    IDEMPOTENCY_RETENTION_MS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SNAPSHOT_RATIO_PERCENTS,
 };
 
 /// One thing that may be set.
@@ -88,7 +88,7 @@ const BLANK: Setting = Setting {
 };
 
 /// Every setting, in the order in which `--help` and `sillage config` list them.
-pub static SETTINGS: [Setting; 12] = [
+pub static SETTINGS: [Setting; 13] = [
     Setting {
         key: "data",
         form: Form::Text("DIR"),
@@ -202,6 +202,17 @@ pub static SETTINGS: [Setting; 12] = [
         },
         ..BLANK
     },
+    Setting {
+        key: "snapshot_ratio",
+        form: Form::Text("RATIO"),
+        default: Some("1.0"),
+        help: "A new snapshot is written when the log has grown to so many times the size of the \
+               last one, 0.1 to 100. Less: a faster start and less memory; more: less to write",
+        assign: |config, text| {
+            ratio_percent(text).map(|value| config.snapshot_ratio_percent = value)
+        },
+        ..BLANK
+    },
 ];
 
 fn path(text: &str) -> Result<PathBuf, ValueFault> {
@@ -232,6 +243,20 @@ fn size_bytes(text: &str, min_bytes: u64, max_bytes: u64) -> Result<u64, ValueFa
     let value = parse_size_bytes(text).ok_or(ValueFault::NotSize)?;
     let inside = (min_bytes..=max_bytes).contains(&value);
     if inside { Ok(value) } else { Err(ValueFault::SizeOutside { min_bytes, max_bytes }) }
+}
+
+/// A ratio such as `1.5`, in percent: two decimals are enough, and percents compare exactly.
+fn ratio_percent(text: &str) -> Result<u32, ValueFault> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let is_plain = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let parse = || {
+        let percent: u32 = format!("{decimals:0<2}").parse().ok()?;
+        whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(percent)
+    };
+    let is_ratio = is_plain(whole) && is_plain(decimals) && decimals.len() <= 2;
+    let value = if is_ratio { parse() } else { None };
+    let inside = |percent: &u32| SNAPSHOT_RATIO_PERCENTS.contains(percent);
+    value.filter(inside).ok_or(ValueFault::NotRatio)
 }
 
 fn log_level(text: &str) -> Result<LogLevel, ValueFault> {

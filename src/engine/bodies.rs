@@ -1,50 +1,78 @@
-//! Records read back from disk by LSN.
+//! Records read back from disk by LSN: from the snapshot up to where it ends, and from there on
+//! from the log.
 //!
-//! What the page cache holds is read on the spot, which takes a microsecond. What would make
-//! the network thread wait for the disk goes to a thread of its own.
+//! What the page cache holds is read on the spot, which takes a microsecond or few. What would
+//! make the network thread wait for the disk goes to a thread of its own.
 
+use std::sync::PoisonError;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use tokio::sync::oneshot;
 
+use crate::engine::base::{Base, BaseError, Kept};
 use crate::engine::command::{Rejection, StoredFormula};
+use crate::engine::core::SharedStore;
+use crate::engine::findings::{Findings, MustWait, Wanted};
 use crate::ids::Lsn;
 use crate::limits::{COMMANDS_MAX, OVERLOAD_RETRY_AFTER_S};
-use crate::log::Reader;
-use crate::record::{AcceptedFormula, Record, codec};
+use crate::log::{Looked, Patience, ReadError, Reader};
+use crate::record::{Record, codec};
 
-type Job = Box<dyn FnOnce(&Reader) + Send>;
+type Job = Box<dyn FnOnce(&Shelves) + Send>;
 
 /// Access to stored records.
 #[derive(Clone)]
 pub(super) struct Bodies {
-    reader: Reader,
+    shelves: Shelves,
     disk_thread: SyncSender<Job>,
+}
+
+/// Where records stand.
+#[derive(Clone)]
+pub(super) struct Shelves {
+    reader: Reader,
+    store: SharedStore,
+}
+
+/// Why a record cannot be had.
+enum Missing {
+    /// There is none of this LSN, or no longer.
+    Gone,
+    /// It is there, but cannot be read.
+    Unreadable(BaseError),
 }
 
 impl Bodies {
     /// Starts the thread that waits for the disk. It ends with the last clone of this.
-    pub(super) fn start(reader: Reader) -> std::io::Result<Bodies> {
+    pub(super) fn start(reader: Reader, store: SharedStore) -> std::io::Result<Bodies> {
         let (disk_thread, jobs) = sync_channel::<Job>(COMMANDS_MAX);
-        let for_thread = reader.clone();
+        let shelves = Shelves::new(reader, store);
+        let for_thread = shelves.clone();
         thread::Builder::new().name("sillage-reader".into()).spawn(move || {
             for job in jobs {
                 job(&for_thread);
             }
         })?;
-        Ok(Bodies { reader, disk_thread })
+        Ok(Bodies { shelves, disk_thread })
     }
 
-    /// The record at `lsn`, which must be durable.
-    pub(super) async fn record(&self, lsn: Lsn) -> Result<Record, Rejection> {
-        let mut payload = Vec::new();
-        match self.reader.read_cached(lsn, &mut payload) {
-            Ok(Some(_)) => decode(lsn, &payload),
-            Err(error) => Err(damaged(lsn, &error)),
-            // Boxed, since it is rare and would make the future of every request larger.
-            Ok(None) => Box::pin(self.on_disk_thread(move |reader| record(reader, lsn))).await?,
+    /// The record at `lsn`, which must be durable, with the steps that are kept beside it;
+    /// `None` if there is none, or no longer.
+    pub(super) async fn find(&self, lsn: Lsn) -> Result<Option<Kept>, Rejection> {
+        match self.shelves.kept(lsn, Patience::Cached) {
+            Ok(Looked::NotCached) => {}
+            found => return flatten(lsn, found),
         }
+        // Boxed, since it is rare and would make the future of every request larger.
+        let read = move |shelves: &Shelves| flatten(lsn, shelves.kept(lsn, Patience::Wait));
+        Box::pin(self.on_disk_thread(read)).await?
+    }
+
+    /// The record at `lsn`, which must be durable and there.
+    pub(super) async fn record(&self, lsn: Lsn) -> Result<Record, Rejection> {
+        let found = self.find(lsn).await?;
+        found.map(|kept| kept.record).ok_or_else(|| damaged(lsn, &"it is not there"))
     }
 
     /// The formula that the record at `lsn` accepted.
@@ -52,40 +80,27 @@ impl Bodies {
         stored(lsn, self.record(lsn).await?)
     }
 
-    /// The formulas that these records accepted, as far as `wanted` holds, at most `max`; and
-    /// how many records were looked at.
-    pub(super) async fn formulas<F>(
-        &self,
-        lsns: Vec<Lsn>,
-        max: usize,
-        mut wanted: F,
-    ) -> Result<(Vec<StoredFormula>, usize, F), Rejection>
-    where
-        F: FnMut(&crate::formula::Formula) -> bool + Send + 'static,
-    {
-        let read = move |reader: &Reader| {
-            let (mut found, mut looked_at) = (Vec::new(), 0);
-            for lsn in lsns {
-                let formula = stored(lsn, record(reader, lsn)?)?;
-                looked_at += 1;
-                if wanted(&formula.formula) {
-                    found.push(formula);
-                }
-                if found.len() == max {
-                    break;
-                }
+    /// What a snapshot holds of some identities.
+    pub(super) async fn findings(&self, base: Base, wanted: Wanted) -> Result<Findings, Rejection> {
+        let unreadable = |base: &Base, error: BaseError| damaged(base.lsn(), &error);
+        match Findings::at_hand(&base, &wanted).map_err(|error| unreadable(&base, error))? {
+            Ok(findings) => Ok(findings),
+            Err(MustWait) => {
+                let read = move |_: &Shelves| {
+                    Findings::from_disk(&base, &wanted).map_err(|error| unreadable(&base, error))
+                };
+                Box::pin(self.on_disk_thread(read)).await?
             }
-            Ok((found, looked_at, wanted))
-        };
-        self.on_disk_thread(read).await?
+        }
     }
 
-    async fn on_disk_thread<T: Send + 'static>(
+    /// Does work that waits for the disk.
+    pub(super) async fn on_disk_thread<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Reader) -> T + Send + 'static,
+        work: impl FnOnce(&Shelves) -> T + Send + 'static,
     ) -> Result<T, Rejection> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |reader| drop(answer.send(work(reader))));
+        let job: Job = Box::new(move |shelves| drop(answer.send(work(shelves))));
         match self.disk_thread.try_send(job) {
             Ok(()) => answered.await.map_err(|_| Rejection::OutcomeUnknown),
             Err(TrySendError::Full(_)) => {
@@ -96,28 +111,94 @@ impl Bodies {
     }
 }
 
-fn record(reader: &Reader, lsn: Lsn) -> Result<Record, Rejection> {
-    let mut payload = Vec::new();
-    reader.read(lsn, &mut payload).map_err(|error| damaged(lsn, &error))?;
-    decode(lsn, &payload)
+impl Shelves {
+    /// Records of the log that `reader` reads and of the snapshot beneath `store`.
+    pub(super) fn new(reader: Reader, store: SharedStore) -> Shelves {
+        Shelves { reader, store }
+    }
+
+    /// The record at `lsn`, however long that takes.
+    pub(super) fn kept_or_none(&self, lsn: Lsn) -> Result<Option<Kept>, Lsn> {
+        flatten(lsn, self.kept(lsn, Patience::Wait)).map_err(|_| lsn)
+    }
+
+    /// The store.
+    pub(super) fn store(&self) -> &SharedStore {
+        &self.store
+    }
+
+    /// The formula that the record at `lsn` accepted, which the log held a moment ago. `None`: it
+    /// was withdrawn meanwhile, and a snapshot has taken over without it.
+    pub(super) fn formula_or_none(&self, lsn: Lsn) -> Result<Option<StoredFormula>, Rejection> {
+        match flatten(lsn, self.kept(lsn, Patience::Wait))? {
+            Some(kept) => stored(lsn, kept.record).map(Some),
+            None if self.base_of(lsn).is_some() => Ok(None),
+            None => Err(damaged(lsn, &"it is not there")),
+        }
+    }
+
+    /// The snapshot in force, if it reaches as far as `lsn`.
+    fn base_of(&self, lsn: Lsn) -> Option<Base> {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        store.base.clone().filter(|base| lsn <= base.lsn())
+    }
+
+    fn kept(&self, lsn: Lsn, patience: Patience) -> Result<Looked<Kept>, Missing> {
+        if let Some(base) = self.base_of(lsn) {
+            return from_base(&base, lsn, patience);
+        }
+        match self.logged(lsn, patience) {
+            // A snapshot that was put in force meanwhile has taken over what the log had.
+            Err(Missing::Gone) => match self.base_of(lsn) {
+                Some(base) => from_base(&base, lsn, patience),
+                None => Err(Missing::Gone),
+            },
+            found => found,
+        }
+    }
+
+    fn logged(&self, lsn: Lsn, patience: Patience) -> Result<Looked<Kept>, Missing> {
+        let mut payload = Vec::new();
+        let read = match patience {
+            Patience::Cached => self.reader.read_cached(lsn, &mut payload),
+            Patience::Wait => self.reader.read(lsn, &mut payload).map(Some),
+        };
+        match read {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(Looked::NotCached),
+            Err(ReadError::NotFound) => return Err(Missing::Gone),
+            Err(error) => return Err(Missing::Unreadable(error.into())),
+        }
+        let record = codec::decode(&payload);
+        let record = record.map_err(|why| Missing::Unreadable(BaseError::Undecodable(lsn, why)))?;
+        Ok(Looked::Found(Kept { record, steps: Vec::new() }))
+    }
 }
 
-fn decode(lsn: Lsn, payload: &[u8]) -> Result<Record, Rejection> {
-    codec::decode(payload).map_err(|error| damaged(lsn, &error))
+fn from_base(base: &Base, lsn: Lsn, patience: Patience) -> Result<Looked<Kept>, Missing> {
+    match base.record(lsn, patience) {
+        Ok(Looked::Absent) => Err(Missing::Gone),
+        Ok(found) => Ok(found),
+        Err(error) => Err(Missing::Unreadable(error)),
+    }
+}
+
+fn flatten(lsn: Lsn, found: Result<Looked<Kept>, Missing>) -> Result<Option<Kept>, Rejection> {
+    match found {
+        Ok(Looked::Found(kept)) => Ok(Some(kept)),
+        Ok(Looked::Absent | Looked::NotCached) | Err(Missing::Gone) => Ok(None),
+        Err(Missing::Unreadable(error)) => Err(damaged(lsn, &error)),
+    }
 }
 
 /// The formula that `record`, at `lsn`, accepted.
 pub(super) fn stored(lsn: Lsn, record: Record) -> Result<StoredFormula, Rejection> {
-    match record.fact.into_acceptance(record.at.wall) {
-        Some((AcceptedFormula { fingerprint, formula, .. }, accepted_at)) => {
-            Ok(StoredFormula { lsn, accepted_at, fingerprint, formula })
-        }
-        None => Err(damaged(lsn, &"the index names it as a formula, but it is none")),
-    }
+    StoredFormula::of(lsn, record.fact, record.at.wall)
+        .ok_or_else(|| damaged(lsn, &"the index names it as a formula, but it is none"))
 }
 
 /// Tells the operator what is wrong and the client that it is not its fault.
-fn damaged(lsn: Lsn, why: &dyn std::fmt::Display) -> Rejection {
+pub(super) fn damaged(lsn: Lsn, why: &dyn std::fmt::Display) -> Rejection {
     tracing::error!(%lsn, %why, "a stored record cannot be read back");
     Rejection::Damaged(lsn)
 }

@@ -3,6 +3,7 @@
 use crate::formula::{Fingerprint, Formula};
 use crate::ids::{Lsn, MessageId, QueueName, Receipt};
 pub use crate::record::Selection;
+use crate::record::{AcceptedFormula, Fact};
 use crate::time::Timestamp;
 
 /// A formula that passed every check, on its way to the writer.
@@ -30,6 +31,8 @@ pub struct RequestKey {
 pub enum Item {
     /// A checked formula. Its own key is used by NDJSON lines only.
     Valid(Submission),
+    /// A checked formula that another store accepted at this date.
+    Imported(Submission, Timestamp),
     /// Refused already: the problem document as JSON without `request_id`.
     Invalid(Box<str>),
 }
@@ -67,6 +70,16 @@ pub struct StoredFormula {
     pub fingerprint: Fingerprint,
     /// Name and digits as sent.
     pub formula: Formula,
+}
+
+impl StoredFormula {
+    /// The formula that the record at `lsn` accepted, if it did: its fact, decided at `wall`.
+    #[must_use]
+    pub fn of(lsn: Lsn, fact: Fact, wall: Timestamp) -> Option<StoredFormula> {
+        let (accepted, accepted_at) = fact.into_acceptance(wall)?;
+        let AcceptedFormula { fingerprint, formula, .. } = accepted;
+        Some(StoredFormula { lsn, accepted_at, fingerprint, formula })
+    }
 }
 
 /// The answer to a submission that was accepted, now or before under the same key.
@@ -280,6 +293,8 @@ pub enum Rejection {
     OutcomeUnknown,
     /// The record exists but cannot be read back unharmed.
     Damaged(Lsn),
+    /// What an operator asked for could not be made; the event that was written says why.
+    Unmade,
 }
 
 /// An item that kept an atomic batch from being accepted.

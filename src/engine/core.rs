@@ -4,19 +4,53 @@
 //! real clocks and disks; the simulation drives the same code from a seed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::engine::base::{Base, BaseError, Kept};
+use crate::engine::bodies::Shelves;
+use crate::engine::compactor::{Compacted, SnapshotReport, Task};
 use crate::engine::decide::{self, Circumstances, Command, Policy, Refusal, Reply, Verdict};
+use crate::engine::findings::{Findings, View, Wanted};
 use crate::engine::pending::Pending;
+use crate::formula::Fingerprint;
 use crate::ids::{Lsn, QueueName};
-use crate::limits::{CONNECTIONS_MAX, STATE_HASH_EVERY};
-use crate::log::{Error, Kind, Log, Space};
+use crate::limits::{
+    CONNECTIONS_MAX, SNAPSHOT_LEAVES_SEGMENTS, SNAPSHOT_RATIO_PERCENT_DEFAULT,
+    SNAPSHOT_WINDOW_BYTES_MIN, STATE_HASH_EVERY,
+};
+use crate::log::{Backup, Error, Kind, Log, Obsolete, Space};
 use crate::record::{Fact, Record, codec};
 use crate::state::State;
+use crate::state::rest::{Base as Rest, Dropped};
 use crate::time::{Clock, Moment, Timeline};
 
-/// The state as writer and readers share it: the writer alone changes it.
-pub type SharedState = Arc<RwLock<State>>;
+/// The state with the snapshot beneath it.
+pub struct Store {
+    /// What the records above the snapshot add up to, and what of it fits in memory.
+    pub state: State,
+    /// The snapshot. `None`: everything is in memory.
+    pub base: Option<Base>,
+}
+
+impl Store {
+    /// The record that accepted the formula of this identity, if it is stored. Waits for the
+    /// disk: for `check` and tests.
+    ///
+    /// # Errors
+    /// See [`BaseError`].
+    pub fn find(&self, fingerprint: &Fingerprint) -> Result<Option<Lsn>, BaseError> {
+        let wanted = Wanted::by_formula(fingerprint, self);
+        let findings = match &self.base {
+            Some(base) => Findings::from_disk(base, &wanted)?,
+            None => Findings::none(self.state.base()),
+        };
+        Ok(View::new(&self.state, &findings).formula(fingerprint))
+    }
+}
+
+/// The store as writer and readers share it: the writer alone changes it.
+pub type SharedStore = Arc<RwLock<Store>>;
 
 /// What a command led to, or why it changes nothing.
 pub type Decided = Result<Reply, Refusal>;
@@ -24,7 +58,8 @@ pub type Decided = Result<Reply, Refusal>;
 /// Owner of log and state.
 pub struct Core {
     log: Log,
-    state: SharedState,
+    store: SharedStore,
+    compaction: CompactionPolicy,
     clock: Arc<dyn Clock>,
     timeline: Timeline,
     policy: Policy,
@@ -48,13 +83,15 @@ impl Core {
     /// Puts a log that is open for appending and the state that it replayed to in one pair of
     /// hands.
     #[must_use]
-    pub fn new(log: Log, state: State, setting: Setting) -> Core {
-        let Setting { clock, policy, seed } = setting;
+    pub fn new(log: Log, store: Store, setting: Setting) -> Core {
+        let Setting { clock, policy, compaction, seed } = setting;
+        let state = &store.state;
         Core {
             log,
             timeline: Timeline::resume(state.at(), clock.as_ref()),
             arrivals: state.queues().map(|(name, _)| (name.clone(), 0)).collect(),
-            state: Arc::new(RwLock::new(state)),
+            store: Arc::new(RwLock::new(store)),
+            compaction,
             clock,
             policy,
             random: fastrand::Rng::with_seed(seed),
@@ -62,10 +99,10 @@ impl Core {
         }
     }
 
-    /// The state, for readers.
+    /// The store, for readers.
     #[must_use]
-    pub fn state(&self) -> SharedState {
-        Arc::clone(&self.state)
+    pub fn store(&self) -> SharedStore {
+        Arc::clone(&self.store)
     }
 
     /// The log, for questions about it.
@@ -102,21 +139,30 @@ impl Core {
     /// Decides a command, appends what it amounts to and applies it. The next command already
     /// sees it; the outside does not before [`Core::sync`].
     ///
+    /// `findings` are what the sender has learnt from the snapshot; what is missing is asked here.
+    ///
     /// # Errors
     /// The log's error, after which nothing more can be appended.
-    pub fn execute(&mut self, command: Command) -> Result<Pending<Decided>, Error> {
+    pub fn execute(
+        &mut self,
+        command: Command,
+        findings: Findings,
+    ) -> Result<Pending<Decided>, Error> {
         let has_room = !command.is_intake() || self.has_room();
         // Only this thread changes the state, so it is the same when the facts are applied. In
         // between whoever asks need not wait: neither for the decision nor for the log, which
         // may be turning to its next segment.
         let (verdict, now) = {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
             let circumstances = Circumstances {
-                now: self.timeline.now(state.at(), self.clock.as_ref()),
+                now: self.timeline.now(store.state.at(), self.clock.as_ref()),
                 token: self.random.u64(..),
                 policy: self.policy,
             };
-            (decide::decide(&state, command, &circumstances), circumstances.now)
+            let verdict = findings_for(&store, &command, findings).and_then(|findings| {
+                decide::decide(View::new(&store.state, &findings), command, &circumstances)
+            });
+            (verdict, circumstances.now)
         };
         let decided = match verdict {
             // Only what would have to be recorded: a duplicate is one on a full disk, too.
@@ -129,7 +175,7 @@ impl Core {
             Ok(Verdict::Known(reply)) => Ok(reply),
             Err(refusal) => Err(refusal),
         };
-        let lsn = self.state.read().unwrap_or_else(PoisonError::into_inner).lsn();
+        let lsn = self.store.read().unwrap_or_else(PoisonError::into_inner).state.lsn();
         Ok(Pending::new(lsn, decided))
     }
 
@@ -162,6 +208,89 @@ impl Core {
         self.log.mark()
     }
 
+    /// Whether the log has grown so far that a new snapshot is due.
+    #[must_use]
+    pub fn is_snapshot_due(&self) -> bool {
+        self.log.bytes_since_snapshot() >= self.snapshot_window_bytes()
+    }
+
+    /// Bytes of log after the newest snapshot from which the next one is due.
+    #[must_use]
+    pub fn snapshot_window_bytes(&self) -> u64 {
+        let snapshot_bytes = self.log.snapshot().map_or(0, |snapshot| snapshot.bytes);
+        self.compaction.window_bytes(snapshot_bytes)
+    }
+
+    /// Begins a compaction: seals the segment at hand and sets what is applied so far apart.
+    /// Ends by [`Core::install`] or [`Core::abandon`], with commands in between. `None`: nothing
+    /// was recorded since the last snapshot.
+    ///
+    /// # Errors
+    /// The log's error, after which nothing more can be appended; but for `NoSpace`, after which
+    /// everything is as before.
+    pub fn begin_compaction(&mut self, stop: Arc<AtomicBool>) -> Result<Option<Task>, Error> {
+        let upto = self.log.rotate()?;
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        if upto <= store.state.base() {
+            return Ok(None);
+        }
+        store.state.freeze();
+        let (current, base) = (self.log.super_block(), store.base.clone());
+        let (disk, reader) = (self.log.disk(), self.log.reader());
+        let leave_bytes = SNAPSHOT_LEAVES_SEGMENTS * self.log.segment_bytes();
+        Ok(Some(Task { disk, current, upto, base, reader, stop, leave_bytes }))
+    }
+
+    /// Ends a compaction: puts the new snapshot in force and lets go what is in it. Gives what
+    /// the caller should drop, and the files that nobody needs any more, where it holds nobody
+    /// up.
+    ///
+    /// # Errors
+    /// The log's error, after which nothing more can be appended.
+    pub fn install(&mut self, compacted: Compacted) -> Result<(LetGo, Obsolete), Error> {
+        let Compacted { named, base, image, .. } = compacted;
+        let (rest, bytes) = (Rest::of(&image), base.snapshot().bytes());
+        let store = Arc::clone(&self.store);
+        // After SUPER: once readers rest on the snapshot, a start must find it, too.
+        self.log.install(named, bytes, || {
+            let mut store = store.write().unwrap_or_else(PoisonError::into_inner);
+            let layer = store.state.rebase(rest);
+            LetGo { _layer: layer, _before: store.base.replace(base) }
+        })
+    }
+
+    /// Ends a compaction that came to nothing.
+    pub fn abandon(&mut self) {
+        self.store.write().unwrap_or_else(PoisonError::into_inner).state.thaw();
+    }
+
+    /// What the snapshot in force holds.
+    #[must_use]
+    pub fn snapshot(&self) -> SnapshotReport {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        SnapshotReport {
+            lsn: store.state.base(),
+            formulas: store.state.formulas().len() as u64,
+            bytes: self.log.snapshot().map_or(0, |snapshot| snapshot.bytes),
+            took_ms: 0,
+        }
+    }
+
+    /// The record at `lsn` with the steps that are kept beside it, wherever it stands, if it is
+    /// durable and was kept.
+    ///
+    /// # Errors
+    /// The LSN of a record that is there but cannot be read; the event that is written says why.
+    pub fn read(&self, lsn: Lsn) -> Result<Option<Kept>, Lsn> {
+        Shelves::new(self.log.reader(), self.store()).kept_or_none(lsn)
+    }
+
+    /// A consistent copy of the store, as far as it is durable.
+    #[must_use]
+    pub fn backup(&self) -> Backup {
+        self.log.backup()
+    }
+
     /// Closes the log cleanly.
     ///
     /// # Errors
@@ -174,13 +303,13 @@ impl Core {
     fn record(&mut self, facts: Vec<Fact>, at: Moment) -> Result<(Lsn, Vec<Fact>), Error> {
         let records: Vec<Record> = facts.into_iter().map(|fact| Record { at, fact }).collect();
         let first = self.append(&records)?;
-        let shared = Arc::clone(&self.state);
-        let mut state = shared.write().unwrap_or_else(PoisonError::into_inner);
+        let shared = Arc::clone(&self.store);
+        let mut store = shared.write().unwrap_or_else(PoisonError::into_inner);
         for (lsn, record) in (first.0..).map(Lsn).zip(&records) {
-            state.apply(lsn, record);
+            store.state.apply(lsn, record);
             note_arrivals(&mut self.arrivals, &record.fact);
         }
-        self.state_hash(&mut state, at)?;
+        self.state_hash(&mut store.state, at)?;
         Ok((first, records.into_iter().map(|record| record.fact).collect()))
     }
 
@@ -218,14 +347,64 @@ impl Core {
     }
 }
 
+/// What a new snapshot has made superfluous in memory: large, so to be dropped by a thread that
+/// nobody waits for.
+pub struct LetGo {
+    _layer: Dropped,
+    _before: Option<Base>,
+}
+
 /// What a core needs besides log and state.
 pub struct Setting {
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// What the operator configured.
     pub policy: Policy,
+    /// When a new snapshot is due.
+    pub compaction: CompactionPolicy,
     /// Seed of the random part of receipts: unguessable when serving, chosen in simulation.
     pub seed: u64,
+}
+
+/// When a new snapshot is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionPolicy {
+    /// Not before the log has grown by this many bytes since the last one.
+    pub window_bytes_min: u64,
+    /// Not before the log has grown to this many percent of the last one's bytes.
+    pub ratio_percent: u32,
+}
+
+impl CompactionPolicy {
+    /// Bytes of log after which a snapshot of `snapshot_bytes` is due for replacement.
+    #[must_use]
+    pub fn window_bytes(&self, snapshot_bytes: u64) -> u64 {
+        let by_ratio = (snapshot_bytes / 100).saturating_mul(self.ratio_percent.into());
+        self.window_bytes_min.max(by_ratio)
+    }
+}
+
+impl Default for CompactionPolicy {
+    fn default() -> CompactionPolicy {
+        CompactionPolicy {
+            window_bytes_min: SNAPSHOT_WINDOW_BYTES_MIN,
+            ratio_percent: SNAPSHOT_RATIO_PERCENT_DEFAULT,
+        }
+    }
+}
+
+/// What the snapshot holds of the identities that `command` names: as far as the sender knows it,
+/// and else from the disk.
+fn findings_for(store: &Store, command: &Command, known: Findings) -> Result<Findings, Refusal> {
+    let Some(base) = &store.base else { return Ok(Findings::none(store.state.base())) };
+    if known.are_of(base.lsn()) {
+        return Ok(known);
+    }
+    let wanted = Wanted::by_command(command, store);
+    Findings::from_disk(base, &wanted).map_err(|error| {
+        tracing::error!(lsn = %base.lsn(), %error, "the snapshot cannot be read");
+        Refusal::Unreadable
+    })
 }
 
 /// Counts the messages that a fact makes ready, now or once their delay has passed.

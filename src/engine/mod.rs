@@ -3,27 +3,42 @@
 //! ```text
 //!   handle ── command ──► writer: decide → append → apply → … → sync ── reply ──► handle
 //!   handle ── question ─► state (shared lock) ─► wait until durable ─► body from disk
+//!   writer ── sealed segments ──► compactor: replay → merge → verify ── snapshot ──► writer
 //! ```
 //!
-//! Both ways obey the output rule ([`pending`]): what was computed from the state at an LSN is
-//! handed out when the log is durable up to that LSN, not before. Refusals change nothing, so
-//! those of single submissions are decided where the question is asked.
+//! Below what the state holds is the snapshot ([`base`]). A command that may concern it brings
+//! along what it holds ([`findings`]), so that the writer need not wait for the disk.
+//!
+//! Commands and questions obey the output rule ([`pending`]): what was computed from the state at
+//! an LSN is handed out when the log is durable up to that LSN, not before. Refusals change
+//! nothing, so those of single submissions are decided where the question is asked.
 
+pub mod base;
 mod bodies;
 pub mod command;
+mod compaction;
+pub mod compactor;
 pub mod core;
 pub mod decide;
+pub mod findings;
+#[cfg(test)]
+mod fixture;
+mod lists;
+mod lookups;
+mod merge;
 pub mod open;
 mod outbox;
 pub mod pending;
 mod postbox;
 mod questions;
 mod replay;
+mod steps;
+pub mod upkeep;
 mod writer;
 
 use std::future::Future;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 
@@ -34,25 +49,27 @@ use self::command::{
     Accepted, Answer, Batch, BatchReply, Culprit, Delivery, FormulaRef, ItemReply, LeaseRequest,
     Rejection, Repeated, Settled, Settlement, Submission,
 };
-use self::core::{Core, Decided, SharedState};
+pub use self::compactor::SnapshotReport;
+use self::core::{Core, Decided, SharedStore, Store};
 use self::decide::{Command, ItemRaw, Original, Refusal, Reply};
+use self::findings::{Findings, Wanted};
+pub use self::lists::FormulaPage;
 use self::outbox::NotTaken;
-use self::pending::{Pending, Poisoned};
-pub use self::questions::{FormulaPage, Message, MessageKind};
-use self::writer::{AbortOnPanic, Envelope, Shared, Writer};
+use self::pending::Poisoned;
+pub use self::questions::{Message, MessageKind};
+use self::writer::{AbortOnPanic, Envelope, Inbox, Mail, Shared, Writer};
 use crate::ids::{Epoch, Lsn, QueueName, Receipt};
 use crate::limits::{COMMANDS_MAX, OVERLOAD_RETRY_AFTER_S};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::record::{Fact, ItemOutcome, Selection};
-use crate::state::State;
 use crate::time::{Clock, Moment, Timeline, Timestamp, Uptime};
 
 /// A handle to the engine: cheap to clone, used from any thread.
 #[derive(Clone)]
 pub struct Engine {
-    inbox: SyncSender<Envelope>,
-    state: SharedState,
+    inbox: Arc<Inbox>,
+    store: SharedStore,
     shared: Arc<Shared>,
     bodies: Bodies,
     clock: Arc<dyn Clock>,
@@ -94,17 +111,21 @@ impl Engine {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<(Engine, WriterThread)> {
         let (inbox, envelopes) = sync_channel(COMMANDS_MAX);
-        let state = core.state();
+        let store = core.store();
+        if let Some(snapshot) = core.log().snapshot() {
+            compaction::show_snapshot(&metrics, snapshot);
+        }
         let shared = Arc::new(Shared::new(&mut core, metrics));
+        let to_writer = inbox.clone();
         let engine = Engine {
-            inbox,
-            state,
+            inbox: Arc::new(Inbox(inbox)),
+            store: Arc::clone(&store),
             shared: Arc::clone(&shared),
-            bodies: Bodies::start(core.log().reader())?,
+            bodies: Bodies::start(core.log().reader(), store)?,
             clock,
             timeline: core.timeline(),
         };
-        let writer = Writer::new(core, envelopes, shared);
+        let writer = Writer::new(core, envelopes, to_writer, shared);
         let thread = thread::Builder::new().name("sillage-writer".into()).spawn(move || {
             let _abort = AbortOnPanic;
             writer.run()
@@ -131,20 +152,12 @@ impl Engine {
     /// # Errors
     /// `Duplicate`, `KeyReused`, `Overloaded`, `DiskFull`, `OutcomeUnknown`, `Damaged`.
     pub async fn accept(&self, submission: Submission) -> Result<Accepted, Rejection> {
-        let foregone = {
-            let (state, now) = self.look();
-            let reply = decide::formulas::foregone(&state, &submission, now.uptime);
-            // Both answers rest on one record, and nothing after it could make them untrue but
-            // what they do not deny: so they need not wait for the batch at hand.
-            let basis = match &reply {
-                Err(Refusal::Duplicate(lsn)) | Ok(Some(Reply::Replayed(lsn))) => *lsn,
-                _ => state.lsn(),
-            };
-            reply.transpose().map(|decided| Pending::new(basis, decided))
-        };
+        let findings = self.findings(|store| Wanted::by_submission(&submission, store));
+        let findings = findings.await?;
+        let foregone = self.foregone(&submission, &findings);
         let decided = match foregone {
             Some(pending) => self.shared.durable.wait(pending).await?,
-            None => self.execute(Command::Accept(submission)).await?,
+            None => self.execute(Command::Accept(submission), findings).await?,
         };
         let (stored, answer) = match self.resolve(decided).await? {
             Reply::Accepted(stored) => {
@@ -163,7 +176,9 @@ impl Engine {
     /// `Culprits`, `KeyReused`, `Overloaded`, `DiskFull`, `OutcomeUnknown`, `Damaged`.
     pub async fn accept_batch(&self, batch: Batch) -> Result<BatchReply, Rejection> {
         let request_id = batch.request_id.clone();
-        let decided = self.execute(Command::AcceptBatch(batch)).await?;
+        let findings = self.findings(|store| Wanted::by_batch(&batch, store));
+        let findings = findings.await?;
+        let decided = self.execute(Command::AcceptBatch(batch), findings).await?;
         match self.resolve(decided).await? {
             Reply::Batch(raw) => {
                 let mut items = Vec::with_capacity(raw.len());
@@ -183,7 +198,9 @@ impl Engine {
     /// `FormulaUnknown`, `Overloaded`, `OutcomeUnknown`, `Damaged`.
     pub async fn withdraw(&self, which: FormulaRef) -> Result<Lsn, Rejection> {
         let stored = self.formula(which).await?.ok_or(Rejection::FormulaUnknown)?;
-        let decided = self.execute(Command::Withdraw(stored.fingerprint)).await?;
+        let findings = self.findings(|store| Wanted::by_formula(&stored.fingerprint, store));
+        let findings = findings.await?;
+        let decided = self.execute(Command::Withdraw(stored.fingerprint), findings).await?;
         match self.resolve(decided).await? {
             Reply::Withdrawn(lsn) => Ok(lsn),
             other => unreachable!("a withdrawal is not answered by {other:?}"),
@@ -195,7 +212,7 @@ impl Engine {
     /// # Errors
     /// `QueueUnknown`, `Overloaded`, `OutcomeUnknown`.
     pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Delivery>, Rejection> {
-        let decided = self.execute(Command::Lease(request)).await?;
+        let decided = self.execute(Command::Lease(request), Findings::default()).await?;
         match self.resolve(decided).await? {
             Reply::Leased(deliveries) => Ok(deliveries),
             other => unreachable!("a lease is not answered by {other:?}"),
@@ -212,7 +229,8 @@ impl Engine {
         receipts: Vec<Receipt>,
         settlement: Settlement,
     ) -> Result<Settled, Rejection> {
-        let decided = self.execute(Command::Settle(queue, receipts, settlement)).await?;
+        let decided =
+            self.execute(Command::Settle(queue, receipts, settlement), Findings::default()).await?;
         match self.resolve(decided).await? {
             Reply::Settled(settled) => Ok(settled),
             other => unreachable!("a settlement is not answered by {other:?}"),
@@ -261,7 +279,7 @@ impl Engine {
     /// The present reign.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.look().0.epoch()
+        self.look().0.state.epoch()
     }
 
     /// The engine's date.
@@ -282,7 +300,9 @@ impl Engine {
     /// all tasks that had a command in the same turn.
     pub fn carry_commands(&self) -> impl Future<Output = ()> + Send + 'static {
         let (outbox, durable) = (Arc::clone(&self.shared.outbox), self.shared.durable.clone());
-        outbox.carry_forever(self.inbox.clone(), durable)
+        let inbox = Arc::clone(&self.inbox);
+        // The inbox is kept until the carrier has gone: its end is the last mail of all.
+        async move { outbox.carry_forever(inbox.0.clone(), durable).await }
     }
 
     /// The engine's uptime, by which leases and delays end.
@@ -297,7 +317,7 @@ impl Engine {
     }
 
     async fn move_dead(&self, command: Command) -> Result<u64, Rejection> {
-        let decided = self.execute(command).await?;
+        let decided = self.execute(command, Findings::default()).await?;
         match self.resolve(decided).await? {
             Reply::Moved(count) => Ok(count),
             other => unreachable!("a move is not answered by {other:?}"),
@@ -305,16 +325,26 @@ impl Engine {
     }
 
     /// Has the writer carry out a command; the reply comes when the log is durable.
-    async fn execute(&self, command: Command) -> Result<Decided, Rejection> {
+    async fn execute(&self, command: Command, findings: Findings) -> Result<Decided, Rejection> {
         let (reply, replied) = oneshot::channel();
         let _waiting = self.shared.count_waiting();
-        match self.shared.outbox.post(&self.inbox, Envelope { command, reply }) {
+        let mail = Mail::Command(Envelope { command, findings, reply });
+        match self.shared.outbox.post(&self.inbox.0, mail) {
             Ok(()) => replied.await.map_err(|_| Rejection::OutcomeUnknown),
             Err(NotTaken::Full) => {
                 Err(Rejection::Overloaded { retry_after_s: OVERLOAD_RETRY_AFTER_S })
             }
             Err(NotTaken::Ended) => Err(Rejection::OutcomeUnknown),
         }
+    }
+
+    fn send(&self, mail: Mail) -> Result<(), Rejection> {
+        self.inbox.0.try_send(mail).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                Rejection::Overloaded { retry_after_s: OVERLOAD_RETRY_AFTER_S }
+            }
+            TrySendError::Disconnected(_) => Rejection::OutcomeUnknown,
+        })
     }
 
     /// The reply; or the refusal, with the formulas that it names read from disk.
@@ -344,6 +374,7 @@ impl Engine {
             Refusal::QueueUnknown => Rejection::QueueUnknown,
             Refusal::ReceiptsStale(stale) => Rejection::ReceiptsStale(stale),
             Refusal::DiskFull => Rejection::DiskFull,
+            Refusal::Unreadable => Rejection::Damaged(self.look().0.state.base()),
         })
     }
 
@@ -395,11 +426,11 @@ impl Engine {
         Ok(BatchReply { items, answer: Answer::Replayed, request_id })
     }
 
-    /// The state, and the present moment.
-    fn look(&self) -> (RwLockReadGuard<'_, State>, Moment) {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let now = self.timeline.now(state.at(), self.clock.as_ref());
-        (state, now)
+    /// The store, and the present moment.
+    fn look(&self) -> (RwLockReadGuard<'_, Store>, Moment) {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        let now = self.timeline.now(store.state.at(), self.clock.as_ref());
+        (store, now)
     }
 }
 

@@ -1,34 +1,26 @@
 //! What can be asked of the engine. Questions change nothing, but they too obey the output
 //! rule: an answer waits until the log is durable as far as the state that it was taken from.
 
+use crate::engine::base::Kept;
 use crate::engine::command::{
     AttemptView, FormulaRef, MessagePhase, MessageView, QueueStatus, Rejection, RequestKey,
     StoredFormula, TrailKind, TrailStep,
 };
+use crate::engine::core::Store;
+use crate::engine::findings::{View, Wanted};
 use crate::engine::pending::Pending;
+use crate::engine::steps::step_kind;
 use crate::engine::{Engine, bodies};
-use crate::formula::{Fingerprint, Formula};
+use crate::formula::Fingerprint;
 use crate::ids::{Lsn, MessageId, QueueName};
-use crate::limits::PAGE_SCAN_MAX;
-use crate::record::{Fact, Record, Touched};
+use crate::limits::TRAIL_STEPS_MAX;
+use crate::record::Fact;
+use crate::record::archive::{Step, StepKind};
 use crate::state::State;
 use crate::state::formulas::Whereabouts;
-use crate::state::idempotency::KeyWhereabouts;
 use crate::state::outlook::{Phase, Seen};
 use crate::state::queues::Queue;
 use crate::time::{Moment, Timestamp, Uptime};
-
-/// Records looked at in one go for a filtered list.
-const SCAN_CHUNK: usize = 512;
-
-/// A page of formulas.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FormulaPage {
-    /// In order of acceptance.
-    pub formulas: Vec<StoredFormula>,
-    /// Where the next page begins: after this record. `None` at the end.
-    pub next: Option<Lsn>,
-}
 
 /// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +59,18 @@ impl Engine {
     /// Whether the key was spent on another request than this one.
     ///
     /// # Errors
-    /// `OutcomeUnknown`.
+    /// `OutcomeUnknown`, `Damaged`.
     pub async fn is_key_reused(&self, key: &RequestKey) -> Result<bool, Rejection> {
-        self.ask(|state, now| match state.keys().find(&key.key, now.uptime) {
-            KeyWhereabouts::Spent(spent) => spent.request != key.request,
-            KeyWhereabouts::Below => false,
-        })
+        self.ask_view(
+            |store| Wanted::by_key(key, store),
+            |view, now| {
+                let spent = view.key(&key.key, now.uptime);
+                Pending::new(
+                    view.state.lsn(),
+                    spent.is_some_and(|spent| spent.request != key.request),
+                )
+            },
+        )
         .await
     }
 
@@ -81,59 +79,13 @@ impl Engine {
     /// # Errors
     /// `OutcomeUnknown`, `Damaged`.
     pub async fn formula(&self, which: FormulaRef) -> Result<Option<StoredFormula>, Rejection> {
-        let pending = {
-            let (state, _) = self.look();
-            let found = locate(&state, which);
-            // That a formula is there rests on its own record alone; that it is not may rest on
-            // the latest.
-            Pending::new(found.unwrap_or(state.lsn()), found)
-        };
-        match self.shared.durable.wait(pending).await? {
-            Some(lsn) => self.bodies.formula(lsn).await.map(Some),
-            None => Ok(None),
-        }
+        let Some(lsn) = self.locate(which).await? else { return Ok(None) };
+        let kept = self.bodies.find(lsn).await?;
+        // A number may be any record's. And what was withdrawn long ago is gone for good.
+        Ok(kept.and_then(|Kept { record, .. }| StoredFormula::of(lsn, record.fact, record.at.wall)))
     }
 
-    /// Formulas after the record `after` for which `wanted` holds, at most `limit`. Looks at no
-    /// more than `PAGE_SCAN_MAX` records: a page may be empty and yet have a next one.
-    ///
-    /// # Errors
-    /// `OutcomeUnknown`, `Overloaded`, `Damaged`.
-    pub async fn formulas<F>(
-        &self,
-        after: Lsn,
-        limit: usize,
-        mut wanted: F,
-    ) -> Result<FormulaPage, Rejection>
-    where
-        F: FnMut(&Formula) -> bool + Send + 'static,
-    {
-        let (mut page, mut from, mut looked_at) = (FormulaPage::default(), after, 0);
-        loop {
-            let chunk = |state: &State, _| -> Vec<Lsn> {
-                state.formulas().after(from).take(SCAN_CHUNK).collect()
-            };
-            let lsns = self.ask(chunk).await?;
-            let asked = lsns.len();
-            let rest = limit - page.formulas.len();
-            let last_of_chunk = lsns.last().copied();
-            let (found, looked, back) = self.bodies.formulas(lsns, rest, wanted).await?;
-            wanted = back;
-            looked_at += looked;
-            page.formulas.extend(found);
-            if page.formulas.len() == limit {
-                page.next = page.formulas.last().map(|formula| formula.lsn);
-            } else if asked == SCAN_CHUNK && looked_at < PAGE_SCAN_MAX {
-                from = last_of_chunk.unwrap_or(from);
-                continue;
-            } else if asked == SCAN_CHUNK {
-                page.next = last_of_chunk;
-            }
-            return self.without_needless_next(page).await;
-        }
-    }
-
-    /// The dated steps of a formula, oldest first.
+    /// The dated steps of a formula, oldest first: the latest `TRAIL_STEPS_MAX`, and acceptance.
     ///
     /// # Errors
     /// `OutcomeUnknown`, `Damaged`.
@@ -141,27 +93,30 @@ impl Engine {
         &self,
         which: FormulaRef,
     ) -> Result<Option<(StoredFormula, Vec<TrailStep>)>, Rejection> {
-        let ends = |state: &State, _| {
-            let own = locate(state, which)?;
-            Some((own, state.formulas().trail(own)))
-        };
-        let Some((own, mut last)) = self.ask(ends).await? else {
-            return Ok(None);
-        };
-        let formula = self.bodies.formula(own).await?;
-        let mut steps = Vec::new();
-        while last != own {
-            let record = self.bodies.record(last).await?;
-            let (step, before) = step(last, &record, own).ok_or(Rejection::Damaged(last))?;
-            steps.push(step);
-            last = before;
+        let Some(own) = self.locate(which).await? else { return Ok(None) };
+        loop {
+            let (last, base) =
+                self.ask(|state, _| (state.formulas().trail(own), state.base())).await?;
+            let Some(kept) = self.bodies.find(own).await? else { return Ok(None) };
+            let (steps, before) = (self.steps_since(own, last, base).await?, kept.steps);
+            let superfluous = (before.len() + steps.len()).saturating_sub(TRAIL_STEPS_MAX);
+            // While we walked, a new snapshot may have taken over records that we then missed.
+            if self.ask(|state, _| state.base()).await? != base {
+                continue;
+            }
+            // An imported formula keeps its date, but was announced when it came here.
+            let announced_at = kept.record.at.wall;
+            let formula = StoredFormula::of(own, kept.record.fact, announced_at);
+            let Some(formula) = formula else { return Ok(None) };
+            let queue = QueueName::FORMULAS.parse().expect("a name of ours");
+            let step = |at, kind| TrailStep { at, lsn: own, kind };
+            let accepted = [
+                step(formula.accepted_at, TrailKind::Accepted),
+                step(announced_at, TrailKind::Announced(queue)),
+            ];
+            let steps = before.into_iter().chain(steps).skip(superfluous).map(TrailStep::from);
+            return Ok(Some((formula, accepted.into_iter().chain(steps).collect())));
         }
-        let queue = QueueName::FORMULAS.parse().expect("a built-in name is well formed");
-        for kind in [TrailKind::Announced(queue), TrailKind::Accepted] {
-            steps.push(TrailStep { at: formula.accepted_at, lsn: own, kind });
-        }
-        steps.reverse();
-        Ok(Some((formula, steps)))
     }
 
     /// The content of a message.
@@ -231,45 +186,107 @@ impl Engine {
     /// between his look and this question.
     #[must_use]
     pub fn next_due_ms(&self, queue: &QueueName, since: Uptime) -> Option<u64> {
-        let (state, now) = self.look();
-        let due = state.queue(queue.as_str())?.next_due(since)?;
+        let (store, now) = self.look();
+        let due = store.state.queue(queue.as_str())?.next_due(since)?;
         Some(due.since_ms(now.uptime))
     }
 
     /// How many formulas are stored.
     #[must_use]
     pub fn formula_count(&self) -> usize {
-        self.look().0.formulas().len()
+        self.look().0.state.formulas().len()
     }
 
     /// Asks the state, and gives the answer once it is durable.
-    async fn ask<T>(&self, question: impl FnOnce(&State, Moment) -> T) -> Result<T, Rejection> {
+    pub(super) async fn ask<T>(
+        &self,
+        question: impl FnOnce(&State, Moment) -> T,
+    ) -> Result<T, Rejection> {
         let pending = {
-            let (state, now) = self.look();
-            Pending::new(state.lsn(), question(&state, now))
+            let (store, now) = self.look();
+            Pending::new(store.state.lsn(), question(&store.state, now))
         };
         Ok(self.shared.durable.wait(pending).await?)
     }
 
-    /// Takes away a `next` behind which there is nothing.
-    async fn without_needless_next(&self, mut page: FormulaPage) -> Result<FormulaPage, Rejection> {
-        if let Some(next) = page.next
-            && self.ask(|state, _| state.formulas().after(next).next().is_none()).await?
-        {
-            page.next = None;
+    /// Asks the state and the snapshot beneath it, and gives the answer once it is durable.
+    async fn ask_view<T>(
+        &self,
+        wanted: impl Fn(&Store) -> Wanted,
+        question: impl Fn(View<'_>, Moment) -> Pending<T>,
+    ) -> Result<T, Rejection> {
+        loop {
+            let findings = self.findings(&wanted).await?;
+            let pending = {
+                let (store, now) = self.look();
+                // Another snapshot has come meanwhile: it is asked, too.
+                if !findings.are_of(store.state.base()) {
+                    continue;
+                }
+                question(View::new(&store.state, &findings), now)
+            };
+            return Ok(self.shared.durable.wait(pending).await?);
         }
-        Ok(page)
+    }
+
+    /// The record that should have accepted a formula that is stored. By its number that is only
+    /// certain once the record is read.
+    async fn locate(&self, which: FormulaRef) -> Result<Option<Lsn>, Rejection> {
+        self.ask_view(
+            |store| match which {
+                FormulaRef::Id(fingerprint) => Wanted::by_formula(&fingerprint, store),
+                FormulaRef::Seq(_) => Wanted::default(),
+            },
+            |view, _| {
+                let found = match which {
+                    FormulaRef::Id(fingerprint) => view.formula(&fingerprint),
+                    FormulaRef::Seq(lsn) => Some(lsn).filter(|&lsn| may_be_stored(view.state, lsn)),
+                };
+                // That a formula is there rests on its own record alone; that it is not may rest
+                // on the latest. A number beyond the end is no record of ours yet.
+                let basis = found.filter(|&lsn| lsn <= view.state.lsn());
+                Pending::new(basis.unwrap_or(view.state.lsn()), found)
+            },
+        )
+        .await
+    }
+
+    /// The steps that the log tells of the formula `own`, from `last` back to the snapshot at
+    /// `base`; oldest first. One that was lost ends the walk.
+    async fn steps_since(&self, own: Lsn, last: Lsn, base: Lsn) -> Result<Vec<Step>, Rejection> {
+        let (mut steps, mut at) = (Vec::new(), last);
+        while at > base && at != own && steps.len() < TRAIL_STEPS_MAX {
+            let Some(kept) = self.bodies.find(at).await? else { break };
+            let date = kept.record.at.wall;
+            let Some((kind, touched)) = step_kind(kept.record.fact) else { break };
+            let Some(touched) = touched.iter().find(|touched| touched.message.0 == own) else {
+                break;
+            };
+            steps.push(Step { at: date, lsn: at, kind });
+            at = touched.before;
+        }
+        steps.reverse();
+        Ok(steps)
     }
 }
 
-fn locate(state: &State, which: FormulaRef) -> Option<Lsn> {
-    let whereabouts = match which {
-        FormulaRef::Id(fingerprint) => state.formulas().find(&fingerprint),
-        FormulaRef::Seq(lsn) => state.formulas().holds(lsn),
-    };
-    match whereabouts {
-        Whereabouts::Stored(lsn) => Some(lsn),
-        Whereabouts::Below => None,
+/// Whether the record at `lsn` may be the acceptance of a stored formula: above the base that is
+/// certain, below it takes a look at the record.
+fn may_be_stored(state: &State, lsn: Lsn) -> bool {
+    let formulas = state.formulas();
+    formulas.holds(lsn) == Whereabouts::Stored(lsn)
+        || lsn <= state.base() && !formulas.is_withdrawn(lsn)
+}
+
+impl From<Step> for TrailStep {
+    fn from(step: Step) -> TrailStep {
+        let Step { at, lsn, kind } = step;
+        let kind = match kind {
+            StepKind::Leased(queue) => TrailKind::Leased(queue),
+            StepKind::Acked(queue) => TrailKind::Acked(queue),
+            StepKind::Nacked(queue, reason) => TrailKind::Nacked(queue, reason),
+        };
+        TrailStep { at, lsn, kind }
     }
 }
 
@@ -310,18 +327,4 @@ fn view(seen: Seen, phase: MessagePhase, now: Moment) -> MessageView {
             })
             .collect(),
     }
-}
-
-/// What the record at `lsn` did to the message `own`, and the record that touched it before.
-fn step(lsn: Lsn, record: &Record, own: Lsn) -> Option<(TrailStep, Lsn)> {
-    let (kind, messages) = match &record.fact {
-        Fact::Leased { queue, messages, .. } => (TrailKind::Leased(queue.clone()), messages),
-        Fact::Acked { queue, messages } => (TrailKind::Acked(queue.clone()), messages),
-        Fact::Nacked { queue, messages, reason, .. } => {
-            (TrailKind::Nacked(queue.clone(), reason.clone()), messages)
-        }
-        _ => return None,
-    };
-    let Touched { before, .. } = messages.iter().find(|touched| touched.message.0 == own)?;
-    Some((TrailStep { at: record.at.wall, lsn, kind }, *before))
 }

@@ -10,25 +10,35 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use crate::engine::open::{OpenError, replay};
+use crate::engine::base::Base;
+use crate::engine::core::Store;
+use crate::engine::open::{OpenError, replay, resume};
 use crate::ids::{Epoch, Lsn};
 use crate::limits::{REPLAY_BATCH_BYTES, REPLAY_BATCHES_MAX};
-use crate::log::{self, Disk, Entry, Kind, Opened, Options, Place};
+use crate::log::{self, Disk, Entry, Kind, Opened, Options, Place, Prepared};
 use crate::state::State;
 
-/// Opens the log and gives the state that its records add up to. Nothing is cut or begun yet.
-pub(super) fn recover(disk: Arc<dyn Disk>, options: Options) -> Result<(Opened, State), OpenError> {
+/// Opens the log and gives the store that snapshot and records add up to. Nothing is cut or begun
+/// yet.
+pub(super) fn recover(disk: Arc<dyn Disk>, options: Options) -> Result<(Opened, Store), OpenError> {
+    let prepared = log::prepare(disk, options).map_err(OpenError::Refused)?;
+    let base = prepared.snapshot().cloned().map(Base::new);
+    let before = match &base {
+        Some(base) => resume(base)?,
+        None => State::default(),
+    };
     let (opened, applied) = thread::scope(|scope| {
         let (batches, inbox) = sync_channel(REPLAY_BATCHES_MAX);
-        let applier = scope.spawn(move || apply(&inbox));
-        let opened = read(disk, options, batches);
+        let below = base.as_ref();
+        let applier = scope.spawn(move || apply(before, below, &inbox));
+        let opened = read(prepared, batches);
         (opened, applier.join().unwrap_or_else(|panic| resume_unwind(panic)))
     });
     // What the applier says comes first: it concerns an earlier record than whatever the
     // reader found, and the reader may only have stopped because of it.
     let state = applied?;
     match opened {
-        Ok(opened) => Ok((opened, state)),
+        Ok(opened) => Ok((opened, Store { state, base })),
         Err(log::OpenError::Refused(refusal)) => Err(OpenError::Refused(refusal)),
         Err(log::OpenError::Apply(ApplierGone)) => unreachable!("it ends early by an error only"),
     }
@@ -40,13 +50,12 @@ struct ApplierGone;
 
 /// Verifies the log and hands its entries over.
 fn read(
-    disk: Arc<dyn Disk>,
-    options: Options,
+    prepared: Prepared,
     batches: SyncSender<Batch>,
 ) -> Result<Opened, log::OpenError<ApplierGone>> {
     let mut batch = Batch::default();
     let send = |batch: &mut Batch| batches.send(std::mem::take(batch)).map_err(|_| ApplierGone);
-    let opened = log::open(disk, options, |entry| {
+    let opened = prepared.replay(|entry| {
         batch.push(&entry);
         if batch.payloads.len() < REPLAY_BATCH_BYTES { Ok(()) } else { send(&mut batch) }
     })?;
@@ -54,11 +63,14 @@ fn read(
     Ok(opened)
 }
 
-fn apply(batches: &Receiver<Batch>) -> Result<State, OpenError> {
-    let mut state = State::default();
+fn apply(
+    mut state: State,
+    base: Option<&Base>,
+    batches: &Receiver<Batch>,
+) -> Result<State, OpenError> {
     for batch in batches {
         for entry in batch.entries() {
-            replay(&mut state, &entry)?;
+            replay(&mut state, base, &entry)?;
         }
     }
     Ok(state)

@@ -8,13 +8,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+use crate::engine::compaction::{Compaction, SnapshotAnswer};
+use crate::engine::compactor::{CompactError, Compacted};
 use crate::engine::core::{Arrivals, Core, Decided};
 use crate::engine::decide::Command;
+use crate::engine::findings::Findings;
 use crate::engine::outbox::Outbox;
 use crate::engine::pending::{Durable, Pending};
 use crate::engine::postbox::Postbox;
@@ -22,14 +25,41 @@ use crate::ids::{Lsn, QueueName};
 use crate::limits::{
     BATCH_COMMANDS_MAX, BATCH_LOG_BYTES_MAX, CONNECTIONS_MAX, IDLE_MARK_MS, SPARE_RETRY_MS,
 };
-use crate::log;
+use crate::log::{self, Backup};
 use crate::metrics::Metrics;
 use crate::time::Stopwatch;
+
+/// What is sent to the writer.
+pub(super) enum Mail {
+    /// A command.
+    Command(Envelope),
+    /// Somebody wants a snapshot of what is stored by now.
+    Snapshot(oneshot::Sender<SnapshotAnswer>),
+    /// Somebody wants a copy of what is durable by now.
+    Backup(oneshot::Sender<Backup>),
+    /// The compactor has ended.
+    Compacted(Result<Compacted, CompactError>),
+    /// The last handle is gone.
+    Close,
+}
 
 /// A command on its way to the writer, and where its reply goes.
 pub(super) struct Envelope {
     pub(super) command: Command,
+    /// What the sender has learnt from the snapshot.
+    pub(super) findings: Findings,
     pub(super) reply: oneshot::Sender<Decided>,
+}
+
+/// The writer's end of the way in; handles and the compactor hold the other.
+pub(super) struct Inbox(pub(super) SyncSender<Mail>);
+
+impl Drop for Inbox {
+    /// The compactor sends, too, so the writer would not notice that the last handle has gone.
+    fn drop(&mut self) {
+        // A writer that has ended already needs no telling.
+        drop(self.0.send(Mail::Close));
+    }
 }
 
 /// What writer and handles share besides the state.
@@ -38,7 +68,7 @@ pub(super) struct Shared {
     /// Whether the log has room for more formulas.
     pub(super) has_room: AtomicBool,
     /// How commands get to the writer.
-    pub(super) outbox: Arc<Outbox<Envelope>>,
+    pub(super) outbox: Arc<Outbox<Mail>>,
     /// How replies get to those who wait.
     pub(super) postbox: Arc<Postbox>,
     /// Long polls, woken one per message that arrives.
@@ -92,43 +122,69 @@ type Waiting = (Pending<Decided>, oneshot::Sender<Decided>);
 
 pub(super) struct Writer {
     core: Core,
-    inbox: Receiver<Envelope>,
+    inbox: Receiver<Mail>,
     shared: Arc<Shared>,
     waiting: Vec<Waiting>,
+    compaction: Compaction,
     commits: u64,
 }
 
 /// Commits between two looks at what a gauge shows: under load nothing is ever idle.
 const MEASURE_EVERY: u64 = 64;
 
+/// Whether the writer goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    On,
+    /// The last handle is gone.
+    Over,
+}
+
 impl Writer {
-    pub(super) fn new(core: Core, inbox: Receiver<Envelope>, shared: Arc<Shared>) -> Writer {
+    pub(super) fn new(
+        core: Core,
+        inbox: Receiver<Mail>,
+        to_writer: SyncSender<Mail>,
+        shared: Arc<Shared>,
+    ) -> Writer {
         let waiting = Vec::with_capacity(BATCH_COMMANDS_MAX);
-        Writer { core, inbox, shared, waiting, commits: 0 }
+        let compaction = Compaction::new(to_writer, Arc::clone(&shared.metrics));
+        Writer { core, inbox, shared, waiting, compaction, commits: 0 }
     }
 
     /// Runs until the last handle is gone, then closes the log; or until the log fails.
     pub(super) fn run(mut self) -> Result<(), log::Error> {
         let ended = self.serve();
-        let result = ended.and_then(|()| self.core.close());
+        let Writer { core, inbox, shared, waiting, mut compaction, .. } = self;
+        if ended.is_err() {
+            shared.durable.poison();
+        }
+        // A compactor that waits for room in the inbox learns so that nobody reads it any more.
+        drop((inbox, waiting));
+        compaction.stop();
+        let result = ended.and_then(|()| core.close());
         if result.is_err() {
-            self.shared.durable.poison();
+            shared.durable.poison();
         }
         result
     }
 
     fn serve(&mut self) -> Result<(), log::Error> {
         while let Some(first) = self.next()? {
-            self.gather(first)?;
+            let course = self.gather(first)?;
             self.commit()?;
+            if course == Course::Over {
+                break;
+            }
+            self.compaction.begin_if_due(&mut self.core)?;
         }
         Ok(())
     }
 
-    /// The next envelope. When none comes for a while the log is marked first.
-    fn next(&mut self) -> Result<Option<Envelope>, log::Error> {
+    /// The next piece of mail. When none comes for a while the log is marked first.
+    fn next(&mut self) -> Result<Option<Mail>, log::Error> {
         match self.inbox.recv_timeout(Duration::from_millis(IDLE_MARK_MS)) {
-            Ok(envelope) => return Ok(Some(envelope)),
+            Ok(mail) => return Ok(Some(mail)),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -143,7 +199,7 @@ impl Writer {
         self.next_while_full()
     }
 
-    fn next_while_full(&mut self) -> Result<Option<Envelope>, log::Error> {
+    fn next_while_full(&mut self) -> Result<Option<Mail>, log::Error> {
         loop {
             match self.inbox.recv_timeout(Duration::from_millis(SPARE_RETRY_MS)) {
                 Err(RecvTimeoutError::Timeout) => self.note_room(),
@@ -170,13 +226,35 @@ impl Writer {
     }
 
     /// Carries out `first` and what else has arrived, as far as one batch goes.
-    fn gather(&mut self, first: Envelope) -> Result<(), log::Error> {
+    fn gather(&mut self, first: Mail) -> Result<Course, log::Error> {
         let mut next = Some(first);
-        while let Some(Envelope { command, reply }) = next {
-            self.waiting.push((self.core.execute(command)?, reply));
+        while let Some(mail) = next {
+            match mail {
+                Mail::Command(Envelope { command, findings, reply }) => {
+                    self.waiting.push((self.core.execute(command, findings)?, reply));
+                }
+                Mail::Close => return Ok(Course::Over),
+                other => {
+                    self.attend(other)?;
+                    return Ok(Course::On);
+                }
+            }
             let is_full = self.waiting.len() >= BATCH_COMMANDS_MAX
                 || self.core.log().buffered_bytes() >= BATCH_LOG_BYTES_MAX;
             next = if is_full { None } else { self.inbox.try_recv().ok() };
+        }
+        Ok(Course::On)
+    }
+
+    /// Mail that is no command. What is gathered so far is committed first: a copy holds what is
+    /// durable, and a snapshot ends with a whole batch.
+    fn attend(&mut self, mail: Mail) -> Result<(), log::Error> {
+        self.commit()?;
+        match mail {
+            Mail::Snapshot(reply) => self.compaction.want(reply),
+            Mail::Backup(reply) => drop(reply.send(self.core.backup())),
+            Mail::Compacted(outcome) => self.compaction.end(&mut self.core, outcome)?,
+            Mail::Command(_) | Mail::Close => unreachable!("the caller has seen to these"),
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::Engine;
 use crate::engine::command::LeaseRequest;
-use crate::engine::core::Setting;
+use crate::engine::core::{CompactionPolicy, Setting};
 use crate::engine::decide::Policy;
 use crate::engine::open::open;
 use crate::formula::Rules;
@@ -78,7 +78,8 @@ fn engine(disk: SimDisk, clock: &Arc<ManualClock>, metrics: Arc<Metrics>) -> Eng
         ..Options::new(StoreId([1; 16]))
     };
     let policy = Policy { attempts_max: 5, retention_ms: IDEMPOTENCY_RETENTION_MS_DEFAULT };
-    let setting = Setting { clock: clock.clone(), policy, seed: 1 };
+    let compaction = CompactionPolicy::default();
+    let setting = Setting { clock: clock.clone(), policy, compaction, seed: 1 };
     let (core, _) = open(Arc::new(disk), options, setting).expect("a new store opens");
     Engine::start(core, clock.clone(), metrics).expect("threads can be had").0
 }

@@ -8,11 +8,13 @@
 
 use std::sync::Arc;
 
-use super::disk::{Access, Disk, DiskError, DiskFile};
-use super::frame::StoreId;
+use super::disk::{Access, Disk, DiskFile};
+use super::error::ReadError;
+use super::frame::{Seeds, StoreId};
 use super::install::SnapshotInfo;
 use super::retain::Retain;
-use super::segment;
+use super::scan::{Window, frame_at};
+use super::segment::{self, FRAMES_AT};
 use super::snapshot::snapshot_path;
 use super::superblock::{self, Super};
 use super::watermark::{self, Watermark, WatermarkFile};
@@ -36,6 +38,8 @@ pub struct BackupFile {
     /// How much of it is to be copied, from its beginning on. The rest, if any, is not part of
     /// the copy.
     pub bytes: u64,
+    /// The first LSN of the segment; `None`: it is the snapshot.
+    segment: Option<Lsn>,
 }
 
 impl Log {
@@ -47,11 +51,15 @@ impl Log {
         let snapshot = self.snapshot.map(|SnapshotInfo { lsn, bytes }| BackupFile {
             path: snapshot_path(lsn).into(),
             bytes,
+            segment: None,
         });
         let index = self.index.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let segments = index.extents();
-        let segments = segments.map(|(first, bytes)| (segment::path(first).into(), bytes));
-        let segments = segments.map(|(path, bytes)| BackupFile { path, bytes });
+        let segments = segments.map(|(first, bytes)| BackupFile {
+            path: segment::path(first).into(),
+            bytes,
+            segment: Some(first),
+        });
         let files = snapshot.into_iter().chain(segments).collect();
         drop(index);
         let mut kept = Super { clean: Lsn::ZERO, ..current };
@@ -97,12 +105,38 @@ impl Backup {
         [(a, page.clone()), (b, page), (watermark::PATH, mark)]
     }
 
-    /// Opens one of [`files`](Backup::files) for reading.
+    /// Opens one of [`files`](Backup::files) for reading. Of a segment every frame has been
+    /// verified; of the snapshot, [`sha256`](Backup::sha256) says what its bytes must add up to.
+    /// A copy of damaged files would be worse than none: whoever has it looks no further.
     ///
     /// # Errors
-    /// When the disk fails.
-    pub fn open(&self, file: &BackupFile) -> Result<Arc<dyn DiskFile>, DiskError> {
-        self.disk.open(&file.path, Access::Read)
+    /// When the disk fails, or a segment is damaged.
+    pub fn open(&self, file: &BackupFile) -> Result<Arc<dyn DiskFile>, ReadError> {
+        let opened = self.disk.open(&file.path, Access::Read)?;
+        if let Some(first) = file.segment {
+            self.verify(&*opened, first, file.bytes)?;
+        }
+        Ok(opened)
+    }
+
+    /// What the bytes of this file add up to, if SUPER says.
+    #[must_use]
+    pub fn sha256(&self, file: &BackupFile) -> Option<[u8; 32]> {
+        let newest = self.current.named().next();
+        newest.filter(|_| file.segment.is_none()).map(|named| named.sha256)
+    }
+
+    fn verify(&self, segment: &dyn DiskFile, first: Lsn, bytes: u64) -> Result<(), ReadError> {
+        let (seeds, mut at) = (Seeds::new(self.current.store, first), FRAMES_AT);
+        let mut window = Window::new(segment, at)?;
+        while at < bytes {
+            window.keep_from(at);
+            let Ok((header, _)) = frame_at(&mut window, at, seeds)? else {
+                return Err(ReadError::Damaged { file: segment.path().into(), offset: at });
+            };
+            at += header.frame_bytes() as u64;
+        }
+        Ok(())
     }
 
     /// A guard of its own, for a reader that outlives this description.

@@ -131,7 +131,7 @@ pub(super) fn examine(disk: &Arc<dyn Disk>, scrutiny: Scrutiny) -> Result<Examin
         cursor,
     };
     examined.look_at_snapshots(handle, scrutiny)?;
-    examined.cursor = examined.begin(reaches_back(disk, &current)?);
+    examined.cursor = examined.begin(disk)?;
     examined.segments(disk, &segments)?;
     Ok(examined)
 }
@@ -211,21 +211,23 @@ impl Examined {
     }
 
     /// The cursor before the first segment that is looked at.
-    fn begin(&mut self, reaches_back: bool) -> Cursor {
+    fn begin(&mut self, disk: &dyn Disk) -> Result<Cursor, DiskError> {
         let (store, witness) = (self.current.store, self.cursor.witness);
         let older = self.snapshots.get(1).and_then(|seen| seen.good.as_ref());
-        match (older, self.base) {
+        Ok(match (older, self.base) {
             (Some(older), _) => cursor_after(older.head(), witness),
             _ if self.current.oldest == Lsn(1) => Cursor::new(store, Lsn(1), witness),
             (None, Some(base)) => cursor_after(&base, witness),
-            (None, None) if reaches_back => Cursor::new(store, Lsn(1), witness),
+            (None, None) if reaches_back(disk, &self.current)? => {
+                Cursor::new(store, Lsn(1), witness)
+            }
             (None, None) => {
                 let lost = std::mem::take(&mut self.redundant).into_iter().next();
                 let lost = lost.unwrap_or_else(|| unnamed(&self.current));
                 self.damage.push(Damage { fault: Fault::SnapshotsLost, ..lost });
                 Cursor { after_loss: true, ..Cursor::new(store, self.current.oldest, witness) }
             }
-        }
+        })
     }
 
     /// The last LSN that the base covers.
@@ -268,6 +270,11 @@ impl Examined {
             // Before a newest segment that is missing, the last one there is must be whole too.
             let missing = (*first < self.current.newest).then_some(self.current.newest);
             let next = ours.get(place + 1).map(|(next, _)| *next).or(missing);
+            // The base ends where a segment does. A hole at the end of that one must not swallow
+            // a missing one behind it, which nothing covers.
+            let after_base = self.covered_to().next();
+            let next =
+                next.map(|next| if *first < after_base { next.min(after_base) } else { next });
             self.segment(*first, Arc::clone(file), next)?;
         }
         let newest = ours.last().map_or(Lsn::ZERO, |(first, _)| *first);
@@ -323,8 +330,9 @@ impl Examined {
         let covered_to = self.covered_to();
         if self.cursor.next <= covered_to && covered_to < last {
             self.missing(covered_to);
-            self.pass_base();
         }
+        // What the base covers may be all gone: what is lost behind it goes on from the base.
+        self.pass_base();
         let before = self.cursor;
         let file = segment::path(before.next).into();
         let (lsns, fault) = (before.next..=last, Fault::SegmentMissing);

@@ -104,6 +104,8 @@ pub struct Frame<'a> {
 pub enum Presence {
     /// It is there, unchanged.
     Present,
+    /// A snapshot covers it, and its frame is gone: nothing is left that could prove it.
+    Covered,
     /// No good frame has its LSN.
     Lost,
     /// Another record, or another history, has its LSN.
@@ -171,9 +173,14 @@ pub fn frames(
 /// # Errors
 /// As [`inspect`].
 pub fn verify_receipt(disk: &Arc<dyn Disk>, lsn: Lsn, chain: [u8; 8]) -> Result<Presence, Refusal> {
-    let mut presence = Presence::Lost;
-    frames(disk, |frame| {
-        if frame.lsn == lsn && frame.kind != Kind::Loss {
+    let examined = examine(disk, Scrutiny::Heads)?;
+    let is_covered = lsn != Lsn::ZERO && lsn <= examined.covered_to();
+    let mut presence = if is_covered { Presence::Covered } else { Presence::Lost };
+    each_frame(&examined, |frame| {
+        let loss = Loss::decode(frame.lsn, frame.payload).filter(|_| frame.kind == Kind::Loss);
+        if loss.is_some_and(|loss| (frame.lsn..=loss.last).contains(&lsn)) {
+            presence = Presence::Lost;
+        } else if frame.lsn == lsn {
             let same = frame.chain.0.starts_with(&chain);
             presence = if same { Presence::Present } else { Presence::Differs };
         }

@@ -51,6 +51,12 @@ impl Log {
         Lsn(self.current.first.0 - 1)
     }
 
+    /// Bytes of a segment, as configured.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.spare.segment_bytes()
+    }
+
     /// Bytes of durable frames that the newest snapshot does not cover.
     #[must_use]
     pub fn bytes_since_snapshot(&self) -> u64 {
@@ -73,15 +79,22 @@ impl Log {
     /// its file. The one in force until now stays as the older one; what only the one before
     /// that needed is returned, to be removed.
     ///
-    /// From here on readers find no frame at or below the snapshot's LSN: it is to be looked up
-    /// in the snapshot.
+    /// Afterwards readers find no frame at or below the snapshot's LSN: it is to be looked up in
+    /// the snapshot. `take_over` is called before that and after SUPER names the snapshot, so
+    /// that whoever reads finds a record in one of the two at any moment. It runs on this
+    /// thread; what it gives is handed on.
     ///
     /// # Errors
     /// As [`Log::sync`].
     ///
     /// # Panics
     /// When the snapshot is not newer than the one in force, or ends where no segment does.
-    pub fn install(&mut self, named: SnapshotRef, bytes: u64) -> Result<Obsolete, Error> {
+    pub fn install<T>(
+        &mut self,
+        named: SnapshotRef,
+        bytes: u64,
+        take_over: impl FnOnce() -> T,
+    ) -> Result<(T, Obsolete), Error> {
         self.check()?;
         let before = *self.supers.current();
         assert!(named.lsn > before.snapshots[0].lsn, "snapshots go forward");
@@ -89,6 +102,7 @@ impl Log {
         let updated = self.supers.update(|next| next.add_snapshot(named));
         self.poison_on_error(updated.map_err(Error::from))?;
         self.snapshot = Some(SnapshotInfo { lsn: named.lsn, bytes });
+        let taken_over = take_over();
 
         let freed = self.index().drop_through(named.lsn);
         let covered = freed.into_iter().map(|(first, bytes)| Covered { first, bytes });
@@ -101,6 +115,6 @@ impl Log {
         if dropped > Lsn::ZERO {
             paths.push(snapshot_path(dropped).into());
         }
-        Ok(Obsolete { paths, keeper: Arc::clone(&self.keeper) })
+        Ok((taken_over, Obsolete { paths, keeper: Arc::clone(&self.keeper) }))
     }
 }

@@ -7,7 +7,7 @@
 //! log/…0001.seg      header page, frames, seal                         (segment, frame)
 //! log/…4711.seg      header page, frames, zeros: the tail
 //! log/next.tmp       zeros: the segment to come                        (spare)
-//! snapshots/…42.snap what is still needed of the records up to an LSN         (snapshot)
+//! snapshots/…42.snap what is still needed of all records up to 42      (snapshot)
 //! quarantine/        copies of what recovery and repair cut
 //! ```
 //!
@@ -15,18 +15,26 @@
 //! make the whole buffer durable. Each frame's header says up to which LSN the log was durable
 //! when it was encoded, and WATERMARK says it again after each sync.
 //!
-//! **Opening** ([`open`]): every frame is verified and handed to the caller in one pass. Where
-//! the last good frame is followed by rubbish, the evidence decides: below the highest LSN that
+//! **Opening** ([`prepare`], [`Prepared::replay`]): the newest snapshot that opens is where the
+//! log begins; every frame after it is verified and handed to the caller in one pass. Where the
+//! last good frame is followed by rubbish, the evidence decides: below the highest LSN that
 //! any header, WATERMARK or SUPER calls durable, something acknowledged is damaged and the log
 //! refuses to open, naming the place; above it, a batch was torn that nobody was promised, and
 //! its remains are set aside. Zeros are not the end of the log, they are only what is expected
 //! behind it.
 //!
+//! **Compacting**: [`Log::rotate`] gives an LSN at which a segment ends. Beside the writing,
+//! another thread makes a snapshot of all up to there, from the one before and from sealed
+//! segments ([`replay_sealed`], [`SnapshotWriter`]). [`Log::install`] names it in SUPER; what
+//! only the one before the last needed is then removed, when nobody reads it any more
+//! ([`Obsolete`], [`Backup`]).
+//!
 //! The log sees bytes, never records. It is blocking code; the engine's writer thread owns it.
 //!
 //! Reading order: [`disk`], `frame`, `segment`, `superblock`, `watermark`, `writer`, `spare`,
-//! `reader`, `scan`, `replay`, `recovery`, `walk`, `tail`, `opened`; then, for damaged stores,
-//! `survey`, `examine`, [`repair()`] and [`inspect`]. `docs/FORMAT.md` has every byte.
+//! `reader`, `scan`, `replay`, `recovery`, `walk`, `tail`, `opened`; for snapshots [`snapshot`],
+//! `base`, `sealed`, `install`, `retain`, `backup`; then, for damaged stores, `survey`,
+//! `examine`, [`repair()`] and [`inspect`]. `docs/FORMAT.md` has every byte.
 
 mod backup;
 mod base;

@@ -93,15 +93,19 @@ impl Index {
         if at == Offset::NONE {
             return None;
         }
-        let end = segment.offsets.get(place + 1).copied().unwrap_or(segment.end);
+        let end = match segment.offsets.get(place + 1) {
+            None => segment.end,
+            // The frame before a loss is followed by the loss's own frame, so what is followed by
+            // none is a loss of several LSNs: trails lead to it.
+            Some(&Offset::NONE) => return None,
+            Some(&end) => end,
+        };
         Some(Found {
             first: segment.first,
             seeds: segment.seeds,
             file: segment.file.clone(),
             at: at.bytes(),
-            // The frame before a loss is followed by the loss's own frame, so `end` is real for
-            // all but the loss itself, which nobody reads.
-            len: to_usize(end.bytes().saturating_sub(at.bytes())),
+            len: to_usize(end.bytes() - at.bytes()),
         })
     }
 }

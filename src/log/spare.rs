@@ -118,6 +118,11 @@ impl Spare {
         matches!(*self.shared.state(), State::NoSpace)
     }
 
+    /// Bytes of each segment that is prepared.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.shared.bytes
+    }
+
     /// Bytes that the spare takes on the disk.
     pub(super) fn bytes(&self) -> u64 {
         match *self.shared.state() {
@@ -214,10 +219,15 @@ impl Shared {
     fn fill(&self, bytes: u64) -> Result<Option<Arc<dyn DiskFile>>, DiskError> {
         let file = match self.disk.open(SPARE, Access::Write) {
             // A spare that an earlier reign left is as good as new if it is nothing but zeros.
-            Ok(file) if file.len()? <= bytes && all_zero(&*file)? => file,
-            Ok(_) => self.disk.create(SPARE)?,
-            Err(error) if error.is_not_found() => self.disk.create(SPARE)?,
-            Err(error) => return Err(error),
+            Ok(file) if file.len()? <= bytes && all_zero(&*file)? => Ok(file),
+            Ok(_) => self.disk.create(SPARE),
+            Err(error) if error.is_not_found() => self.disk.create(SPARE),
+            Err(error) => Err(error),
+        };
+        let file = match file {
+            // A name takes up room, too.
+            Err(error) if error.is_no_space() => return Ok(None),
+            file => file?,
         };
         Ok(self.grow(&file, bytes)?.then_some(file))
     }

@@ -250,6 +250,12 @@ impl Log {
         self.spare.retry();
     }
 
+    /// Where its files are.
+    #[must_use]
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
+    }
+
     /// A reader of durable frames.
     #[must_use]
     pub fn reader(&self) -> Reader {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sillage::engine::command::LeaseRequest;
-use sillage::engine::core::Setting;
+use sillage::engine::core::{CompactionPolicy, Setting};
 use sillage::engine::decide::Policy;
 use sillage::engine::open::open;
 use sillage::engine::{Engine, Work};
@@ -50,7 +50,12 @@ fn engine(disk: SimDisk, clock: Arc<GatedClock>, metrics: Arc<Metrics>) -> Engin
         ..Options::new(StoreId([1; 16]))
     };
     let policy = Policy { attempts_max: 5, retention_ms: 60_000 };
-    let (core, _) = open(Arc::new(disk), options, Setting { clock, policy, seed: 1 }).unwrap();
+    let (core, _) = open(
+        Arc::new(disk),
+        options,
+        Setting { clock, policy, compaction: CompactionPolicy::default(), seed: 1 },
+    )
+    .unwrap();
     Engine::start(core, Arc::new(ManualClock::default()), metrics).unwrap().0
 }
 

@@ -155,6 +155,6 @@ pub(crate) fn write_snapshot(
 pub(crate) fn compact(disk: &SimDisk, log: &mut Log) -> Lsn {
     let upto = log.rotate().expect("rotated");
     let (named, bytes) = write_snapshot(disk, log, upto).expect("written");
-    log.install(named, bytes).expect("installed").remove().expect("removed");
+    log.install(named, bytes, || ()).expect("installed").1.remove().expect("removed");
     upto
 }

@@ -2,20 +2,27 @@
 //!
 //! Unlike the crashes, damage is found when it pleases: often reigns after it took its records,
 //! whose consequences are all still there. After each repair the store opens, its invariants
-//! hold, what it says it has can be read, and every later replay leads to the same state.
+//! hold, what it says it has can be read, and every later replay leads to the same state. So it
+//! is with snapshots in between: a compaction of what is left succeeds, and what it makes is
+//! damaged like the rest.
 
 use std::sync::{Arc, PoisonError};
 
+use sillage::engine::base::Base;
 use sillage::engine::command::{
     Batch, BatchMode, Item, LeaseRequest, RequestKey, Settlement, Submission,
 };
-use sillage::engine::core::{Core, Setting};
+use sillage::engine::compactor::{Task, compact};
+use sillage::engine::core::{CompactionPolicy, Core, Setting};
 use sillage::engine::decide::{Command, Policy, Reply};
-use sillage::engine::open::{OpenError, open, replay};
+use sillage::engine::findings::Findings;
+use sillage::engine::open::{OpenError, open, replay, resume};
 use sillage::ids::{Lsn, QueueName, Receipt};
 use sillage::limits::SEGMENT_BYTES_MIN;
-use sillage::log::{self, Disk, Options, Preparer, RepairError, SimDisk, StoreId, repair};
-use sillage::record::{Fact, Selection, codec};
+use sillage::log::{
+    self, Disk, Fault, Options, Preparer, RepairError, SimDisk, StoreId, prepare, repair,
+};
+use sillage::record::{Fact, Selection};
 use sillage::state::State;
 use sillage::state::outlook::Phase;
 use sillage::time::ManualClock;
@@ -32,6 +39,16 @@ pub struct Tally {
     pub repaired: u64,
     pub lost: u64,
     pub refused: u64,
+    /// Snapshots written, and those written where records of the store had been lost before.
+    pub snapshots: u64,
+    pub snapshots_after_loss: u64,
+    /// Openings from a snapshot.
+    pub resumed: u64,
+    /// Snapshots damaged, and repairs that took nothing acknowledged with it.
+    pub snapshots_damaged: u64,
+    pub healed: u64,
+    /// Stores given up since no snapshot was left: only a backup helps.
+    pub snapshots_lost: u64,
 }
 
 /// A store that is damaged time and again.
@@ -40,6 +57,7 @@ pub struct Damaged {
     disk: SimDisk,
     clock: Arc<ManualClock>,
     receipts: Vec<Receipt>,
+    has_lost: bool,
 }
 
 impl Damaged {
@@ -49,6 +67,7 @@ impl Damaged {
             disk: SimDisk::new(seed),
             clock: Arc::new(ManualClock::at(1_795_000_000_000)),
             receipts: Vec::new(),
+            has_lost: false,
         }
     }
 
@@ -56,17 +75,24 @@ impl Damaged {
     pub fn run(mut self, tally: &mut Tally) {
         for _ in 0..self.random.u32(1..4) {
             for _ in 0..self.random.u32(1..4) {
-                self.reign();
+                self.reign(tally);
             }
             for _ in 0..self.random.u32(1..4) {
-                self.damage();
+                self.damage(tally);
             }
             match repair(&self.handle(), Some(EVERYTHING)) {
                 Ok(report) => {
                     tally.repaired += 1;
                     tally.lost += report.lost.len() as u64;
+                    tally.healed += u64::from(report.lost.is_empty() && !report.mended.is_empty());
+                    self.has_lost |= !report.lost.is_empty();
                 }
                 // Which history is right, or which store it was, nothing tells any more.
+                // Without a snapshot and without the log before it, most of the store is gone.
+                Err(RepairError::Ambiguous(damage)) if damage.fault == Fault::SnapshotsLost => {
+                    tally.snapshots_lost += 1;
+                    return;
+                }
                 Err(RepairError::Ambiguous(_) | RepairError::Refused(_)) => {
                     tally.refused += 1;
                     return;
@@ -74,7 +100,7 @@ impl Damaged {
                 Err(other) => panic!("a damaged store is not repaired: {other}"),
             }
         }
-        self.reign();
+        self.reign(tally);
         let core = self.open();
         self.check(&core);
     }
@@ -85,48 +111,72 @@ impl Damaged {
 
     fn open(&mut self) -> Core {
         let policy = Policy { attempts_max: 2, retention_ms: 3_000 };
-        let setting = Setting { clock: self.clock.clone(), policy, seed: self.random.u64(..) };
+        let (compaction, seed) = (CompactionPolicy::default(), self.random.u64(..));
+        let setting = Setting { clock: self.clock.clone(), policy, compaction, seed };
         match open(self.handle(), options(), setting) {
             Ok((core, _)) => core,
             Err(error) => panic!("a repaired store is refused: {error}"),
         }
     }
 
-    fn reign(&mut self) {
+    fn reign(&mut self, tally: &mut Tally) {
         let mut core = self.open();
         self.check(&core);
+        tally.resumed += u64::from(core.snapshot().lsn > Lsn::ZERO);
+        let mut compaction = None;
         for _ in 0..self.random.u32(5..60) {
             self.clock.advance_ms(self.random.u64(0..150));
+            if self.random.u8(..12) == 0 {
+                compaction = self.compact(&mut core, compaction, tally);
+            }
             let command = self.command();
-            let pending = core.execute(command).expect("nothing hinders the disk");
+            let pending =
+                core.execute(command, Findings::default()).expect("nothing hinders the disk");
             core.sync().expect("nothing hinders the disk");
             if let Ok(Reply::Leased(deliveries)) = core.release(pending).expect("it was synced") {
                 self.receipts.extend(deliveries.iter().map(|delivery| delivery.receipt));
             }
         }
-        core.state().read().unwrap_or_else(PoisonError::into_inner).check_invariants();
+        core.store().read().unwrap_or_else(PoisonError::into_inner).state.check_invariants();
         if self.random.bool() {
             core.close().expect("nothing hinders the disk");
         }
     }
 
+    /// Begins a compaction, or ends the one that was begun.
+    fn compact(&self, core: &mut Core, begun: Option<Task>, tally: &mut Tally) -> Option<Task> {
+        let Some(task) = begun else {
+            return core.begin_compaction(Arc::default()).expect("nothing hinders the disk");
+        };
+        let compacted = compact(&task).unwrap_or_else(|error| panic!("no snapshot: {error}"));
+        let (let_go, obsolete) = core.install(compacted).expect("nothing hinders the disk");
+        drop(let_go);
+        obsolete.remove().expect("nothing hinders the disk");
+        tally.snapshots += 1;
+        tally.snapshots_after_loss += u64::from(self.has_lost);
+        self.check(core);
+        None
+    }
+
     /// Invariants hold, another replay leads to the same state, and what the state names can be
     /// read.
     fn check(&self, core: &Core) {
-        let shared = core.state();
-        let live = shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = core.store();
+        let live = &shared.read().unwrap_or_else(PoisonError::into_inner).state;
         live.check_invariants();
-        let mut replayed = State::default();
-        let copy: Arc<dyn Disk> = Arc::new(self.disk.fork());
-        let reopened = log::open(copy, options(), |entry| replay(&mut replayed, &entry));
+        let prepared = prepare(Arc::new(self.disk.fork()), options()).expect("it can be read");
+        let base = prepared.snapshot().cloned().map(Base::new);
+        let mut replayed = match &base {
+            Some(base) => resume(base).expect("it can be read"),
+            None => State::default(),
+        };
+        let reopened = prepared.replay(|entry| replay(&mut replayed, base.as_ref(), &entry));
         assert!(reopened.is_ok(), "an open store opens: {:?}", reopened.err().map(describe));
         assert_eq!(replayed.digest(), live.digest(), "replay leads to the live state");
 
-        let reader = core.log().reader();
         let fact = |lsn: Lsn| {
-            let mut payload = Vec::new();
-            reader.read(lsn, &mut payload).unwrap_or_else(|error| panic!("record {lsn}: {error}"));
-            codec::decode(&payload).expect("a record").fact
+            let kept = core.read(lsn).unwrap_or_else(|_| panic!("record {lsn} cannot be read"));
+            kept.unwrap_or_else(|| panic!("record {lsn} is not there")).record.fact
         };
         let is_formula = |lsn| matches!(fact(lsn), Fact::FormulaAccepted(_));
         assert!(live.formulas().after(Lsn::ZERO).all(is_formula), "formulas are formulas");
@@ -197,8 +247,13 @@ impl Damaged {
         }
     }
 
-    fn damage(&mut self) {
+    fn damage(&mut self, tally: &mut Tally) {
         let paths = self.disk.paths();
+        let snapshots: Vec<_> = paths.iter().filter(|path| path.ends_with(".snap")).collect();
+        if let Some(path) = self.random.choice(&snapshots).filter(|_| self.random.u8(..4) == 0) {
+            tally.snapshots_damaged += 1;
+            return self.damage_snapshot(path);
+        }
         let segments: Vec<_> = paths.iter().filter(|path| path.ends_with(".seg")).collect();
         let Some(path) = self.random.choice(&segments) else { return };
         let at = self.random.u64(..self.used(path));
@@ -219,6 +274,16 @@ impl Damaged {
                     self.disk.flip(path, self.random.u64(..self.used(path)) * 8);
                 }
             }
+        }
+    }
+
+    fn damage_snapshot(&mut self, path: &str) {
+        let at = self.random.u64(..self.used(path));
+        match self.random.u8(..6) {
+            0..=2 => self.disk.flip(path, at * 8 + self.random.u64(..8)),
+            3 => self.disk.damage(path, at, &[0; 512]),
+            4 => self.disk.truncate(path, at),
+            _ => self.disk.lose(path),
         }
     }
 

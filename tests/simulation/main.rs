@@ -8,8 +8,10 @@
 //! `SILLAGE_SEED=n cargo test --test simulation` runs one seed, the number that a failure
 //! prints. `SILLAGE_SEEDS=n` runs that many; 1,000 is the default.
 
+mod check;
 mod loss;
 mod model;
+mod steps;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -93,6 +95,14 @@ fn store_lives_on_after_any_accepted_loss() {
     assert!(failed.is_empty(), "failed seeds: {failed:?}");
     if is_whole_run {
         assert!(tally.repaired.min(tally.lost) >= 500, "hardly any damage: {tally:?}");
+        let with_snapshots = [
+            tally.snapshots_after_loss,
+            tally.resumed,
+            tally.snapshots_damaged,
+            tally.healed,
+            tally.snapshots_lost,
+        ];
+        assert!(with_snapshots.into_iter().all(|number| number >= 50), "{tally:?}");
         assert!(tally.refused <= tally.repaired / 100, "too many are given up: {tally:?}");
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sillage::engine::command::{Delivery, Settlement};
+use sillage::engine::core::Store;
 use sillage::formula::{self, Checked, Rules};
 use sillage::ids::{Lsn, MessageId, QueueName, Receipt};
 use sillage::state::State;
-use sillage::state::formulas::Whereabouts;
 use sillage::state::outlook::Phase;
 use sillage::time::{Moment, Uptime};
 
@@ -81,10 +81,10 @@ impl Model {
 
     /// Compares the state with everything that was acknowledged, then takes from it what became
     /// of the unanswered commands.
-    pub fn check(&mut self, state: &State) {
-        let queued = queued(state);
+    pub fn check(&mut self, store: &Store) {
+        let queued = queued(&store.state);
         for (&make_up, &lsn) in &self.formulas {
-            let found = stored(state, make_up);
+            let found = find(store, make_up);
             if !self.unsure_formulas.contains(&make_up) {
                 assert_eq!(found, Some(lsn), "acknowledged formula {make_up} at {lsn}");
             }
@@ -97,12 +97,12 @@ impl Model {
         for id in &queued {
             assert!(!self.gone.contains(id), "message {id} was acked and is queued again");
         }
-        self.adopt(state, &queued);
+        self.adopt(store, &queued);
     }
 
-    fn adopt(&mut self, state: &State, queued: &BTreeSet<MessageId>) {
+    fn adopt(&mut self, store: &Store, queued: &BTreeSet<MessageId>) {
         for make_up in std::mem::take(&mut self.unsure_formulas) {
-            match stored(state, make_up) {
+            match find(store, make_up) {
                 Some(lsn) => self.formulas.insert(make_up, lsn),
                 None => self.formulas.remove(&make_up),
             };
@@ -117,12 +117,9 @@ impl Model {
     }
 }
 
-/// The record that accepted the formula with this make-up.
-fn stored(state: &State, make_up: u32) -> Option<Lsn> {
-    match state.formulas().find(&checked(make_up).fingerprint) {
-        Whereabouts::Stored(lsn) => Some(lsn),
-        Whereabouts::Below => None,
-    }
+/// Where the formula with this make-up is stored.
+fn find(store: &Store, make_up: u32) -> Option<Lsn> {
+    store.find(&checked(make_up).fingerprint).expect("the snapshot can be read")
 }
 
 /// Ids of all messages on the queue `formulas`.

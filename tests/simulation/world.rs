@@ -7,14 +7,15 @@ use std::sync::{Arc, PoisonError};
 use sillage::engine::command::{
     Batch, BatchMode, Item, LeaseRequest, RequestKey, Settlement, Submission,
 };
-use sillage::engine::core::{Core, Decided, Setting};
+use sillage::engine::compactor::Task;
+use sillage::engine::core::{CompactionPolicy, Core, Decided, Setting};
 use sillage::engine::decide::{Command, ItemRaw, Policy, Refusal, Reply};
-use sillage::engine::open::{OpenError, open, replay};
+use sillage::engine::findings::Findings;
+use sillage::engine::open::{OpenError, open};
 use sillage::ids::{Lsn, MessageId, QueueName, Receipt};
 use sillage::limits::SEGMENT_BYTES_MIN;
-use sillage::log::{self, Disk, Options, Preparer, SimDisk, SimFault, StoreId};
-use sillage::record::{Fact, Selection, codec};
-use sillage::state::State;
+use sillage::log::{Options, Preparer, SimDisk, SimFault, StoreId};
+use sillage::record::Selection;
 use sillage::time::{ManualClock, Uptime};
 
 use crate::model::{MAKE_UPS, Model, checked};
@@ -23,17 +24,19 @@ const LEASE_MS: u64 = 400;
 
 /// A store with everything that surrounds it.
 pub struct World {
-    random: fastrand::Rng,
-    disk: SimDisk,
-    clock: Arc<ManualClock>,
-    model: Model,
+    pub(crate) random: fastrand::Rng,
+    pub(crate) disk: SimDisk,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) model: Model,
     /// Digest of the live state after the record of each LSN.
-    digests: BTreeMap<Lsn, u128>,
-    tally: Tally,
+    pub(crate) digests: BTreeMap<Lsn, u128>,
+    pub(crate) tally: Tally,
     /// The log was durable this far at the last look.
-    durable: Lsn,
+    pub(crate) durable: Lsn,
+    /// A compaction that was begun.
+    pub(crate) compaction: Option<Task>,
     /// A fault is planned, so that opening or closing may fail.
-    is_hindered: bool,
+    pub(crate) is_hindered: bool,
 }
 
 /// What a client asked, kept until the reply is known.
@@ -63,11 +66,16 @@ pub struct Tally {
     failed_calls: u64,
     crashes_in_recovery: u64,
     clean_closes: u64,
-    compared_digests: u64,
+    pub(crate) compared_digests: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) snapshots_failed: u64,
+    pub(crate) resumed: u64,
+    pub(crate) read_from_snapshot: u64,
+    unreadable: u64,
 }
 
 impl Tally {
-    fn numbers(&mut self) -> [&mut u64; 13] {
+    fn numbers(&mut self) -> [&mut u64; 17] {
         [
             &mut self.accepted,
             &mut self.duplicates,
@@ -82,6 +90,10 @@ impl Tally {
             &mut self.crashes_in_recovery,
             &mut self.clean_closes,
             &mut self.compared_digests,
+            &mut self.snapshots,
+            &mut self.snapshots_failed,
+            &mut self.resumed,
+            &mut self.read_from_snapshot,
         ]
     }
 
@@ -110,6 +122,7 @@ impl World {
             digests: BTreeMap::new(),
             tally: Tally::default(),
             durable: Lsn::ZERO,
+            compaction: None,
             is_hindered: false,
         }
     }
@@ -166,11 +179,14 @@ impl World {
 
     fn try_open(&mut self) -> Result<Core, OpenError> {
         let policy = Policy { attempts_max: 3, retention_ms: 5_000 };
-        let setting = Setting { clock: self.clock.clone(), policy, seed: self.random.u64(..) };
+        let compaction = CompactionPolicy::default();
+        let seed = self.random.u64(..);
+        let setting = Setting { clock: self.clock.clone(), policy, compaction, seed };
         open(Arc::new(self.disk.handle()), options(), setting).map(|(core, _)| core)
     }
 
     fn crash(&mut self) {
+        self.compaction = None;
         self.disk = self.disk.crash(self.random.u64(..));
         self.disk.set_capacity(u64::MAX);
         self.is_hindered = false;
@@ -178,46 +194,6 @@ impl World {
             self.clock.jump_wall_to(self.random.u64(1_000_000_000_000..2_000_000_000_000));
         }
         self.clock.advance_ms(self.random.u64(0..2000));
-    }
-
-    /// Replays a copy of the disk beside the live state, and compares with what was acknowledged.
-    fn check(&mut self, core: &Core) {
-        let shared = core.state();
-        let live = shared.read().unwrap_or_else(PoisonError::into_inner);
-        live.check_invariants();
-        self.model.check(&live);
-        // What was not durable at the crash is gone, and its LSNs are given anew.
-        let opened = live.lsn();
-        self.digests.retain(|lsn, _| *lsn < opened);
-        let copy = Arc::new(self.disk.fork());
-        let mut replayed = State::default();
-        let reopened = log::open(copy as Arc<dyn Disk>, options(), |entry| {
-            replay(&mut replayed, &entry)?;
-            if let Some(digest) = self.digests.get(&entry.lsn) {
-                assert_eq!(replayed.digest(), *digest, "replay differs at record {}", entry.lsn);
-                self.tally.compared_digests += 1;
-            }
-            Ok::<(), OpenError>(())
-        });
-        assert!(reopened.is_ok(), "a copy of an open store can be opened");
-        assert_eq!(replayed.digest(), live.digest(), "replay leads to the live state");
-        self.digests.insert(opened, live.digest());
-        self.durable = opened;
-    }
-
-    /// Every acknowledged formula reads back as it was sent.
-    fn check_bodies(&self, core: &Core) {
-        let reader = core.log().reader();
-        let mut payload = Vec::new();
-        for (&make_up, &lsn) in &self.model.formulas {
-            payload.clear();
-            reader.read(lsn, &mut payload).expect("an acknowledged record reads back");
-            let record = codec::decode(&payload).expect("and decodes");
-            let Fact::FormulaAccepted(accepted) = record.fact else {
-                panic!("record {lsn} is another fact")
-            };
-            assert_eq!(accepted.formula, checked(make_up).formula);
-        }
     }
 
     /// Commands and faults, until the reign ends one way or the other.
@@ -237,13 +213,17 @@ impl World {
                 8 => self.clock.jump_wall_to(self.random.u64(0..2_000_000_000_000)),
                 _ => {}
             }
-            if self.batch(&mut core).is_break() {
+            let is_compacting = self.random.u8(..8) == 0;
+            if (is_compacting && self.compact(&mut core).is_break())
+                || self.batch(&mut core).is_break()
+            {
                 self.tally.failed_calls += 1;
                 drop(core);
                 return self.crash();
             }
         }
         self.disk.set_capacity(u64::MAX);
+        self.compaction = None;
         if self.random.bool() && !self.is_hindered {
             core.close().expect("nothing hinders the close");
             self.tally.clean_closes += 1;
@@ -259,7 +239,7 @@ impl World {
         let mut waiting = Vec::new();
         for _ in 0..self.random.u32(1..9) {
             let (asked, command) = self.ask();
-            let executed = core.execute(command);
+            let executed = core.execute(command, Findings::default());
             let uptime = self.note_digest(core);
             let failed = executed.is_err();
             waiting.push((asked, uptime, executed.ok()));
@@ -283,8 +263,8 @@ impl World {
     }
 
     fn note_digest(&mut self, core: &Core) -> Uptime {
-        let shared = core.state();
-        let state = shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = core.store();
+        let state = &shared.read().unwrap_or_else(PoisonError::into_inner).state;
         self.digests.insert(state.lsn(), state.digest());
         core.timeline().now(state.at(), self.clock.as_ref()).uptime
     }
@@ -416,6 +396,8 @@ impl World {
             (Asked::Accept { .. } | Asked::Batch { .. }, Err(Refusal::DiskFull)) => {
                 self.tally.disk_full += 1;
             }
+            // The disk failed while the snapshot was asked: nothing was changed.
+            (_, Err(Refusal::Unreadable)) if self.is_hindered => self.tally.unreadable += 1,
             (Asked::Purge, Ok(Reply::Moved(count))) if count > 0 => {
                 let all = self.model.formulas.values().map(|&lsn| MessageId(lsn));
                 self.model.unsure_messages.extend(all);
@@ -480,7 +462,7 @@ impl World {
 }
 
 /// Small segments, so that a short life sees many.
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     let segment_bytes = SEGMENT_BYTES_MIN;
     let preparer = Preparer::Inline;
     Options { segment_bytes, preparer, ..Options::new(StoreId([7; 16])) }

@@ -4,12 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Circumstances, Draft, ItemDraft, ItemRaw, Original, Refusal, Reply, Verdict};
 use crate::engine::command::{Batch, BatchMode, Item, RequestKey, Submission};
+use crate::engine::findings::View;
 use crate::formula::{CANON, Fingerprint};
 use crate::record::{AcceptedFormula, Fact, InGroup, ItemOutcome, SpentKey};
-use crate::state::State;
-use crate::state::formulas::Whereabouts;
-use crate::state::idempotency::{KeyWhereabouts, Spent};
-use crate::time::Uptime;
+use crate::state::idempotency::Spent;
+use crate::time::{Timestamp, Uptime};
 
 /// Stores one formula: under a spent key the first answer again, else refused if its make-up is
 /// stored already.
@@ -17,15 +16,15 @@ use crate::time::Uptime;
 /// # Errors
 /// `KeyReused`, `Duplicate`.
 pub fn accept(
-    state: &State,
+    view: View<'_>,
     submission: Submission,
     circumstances: &Circumstances,
 ) -> Result<Verdict, Refusal> {
-    if let Some(reply) = foregone(state, &submission, circumstances.now.uptime)? {
+    if let Some(reply) = foregone(view, &submission, circumstances.now.uptime)? {
         return Ok(Verdict::Known(reply));
     }
     let key = submission.key.map(|key| spend(key, circumstances));
-    let fact = accepted(submission, key);
+    let fact = accepted(submission, key, None);
     Ok(Verdict::Record(vec![fact], Draft::Accepted))
 }
 
@@ -37,16 +36,16 @@ pub fn accept(
 /// # Errors
 /// `KeyReused`, `Duplicate`.
 pub fn foregone(
-    state: &State,
+    view: View<'_>,
     submission: &Submission,
     now: Uptime,
 ) -> Result<Option<Reply>, Refusal> {
-    if let Some(spent) = first_use(state, submission.key.as_ref(), now)? {
+    if let Some(spent) = first_use(view, submission.key.as_ref(), now)? {
         return Ok(Some(Reply::Replayed(spent.lsn)));
     }
-    match state.formulas().find(&submission.fingerprint) {
-        Whereabouts::Stored(existing) => Err(Refusal::Duplicate(existing)),
-        Whereabouts::Below => Ok(None),
+    match view.formula(&submission.fingerprint) {
+        Some(existing) => Err(Refusal::Duplicate(existing)),
+        None => Ok(None),
     }
 }
 
@@ -55,15 +54,15 @@ pub fn foregone(
 /// # Errors
 /// `KeyReused`; `Culprits` if the batch is atomic and any item repeats another formula.
 pub fn accept_batch(
-    state: &State,
+    view: View<'_>,
     batch: Batch,
     circumstances: &Circumstances,
 ) -> Result<Verdict, Refusal> {
     let now = circumstances.now.uptime;
-    if let Some(spent) = first_use(state, batch.key.as_ref(), now)? {
+    if let Some(spent) = first_use(view, batch.key.as_ref(), now)? {
         return Ok(Verdict::Known(Reply::BatchReplayed(spent.lsn)));
     }
-    let mut gathering = Gathering::new(state, circumstances);
+    let mut gathering = Gathering::new(view, circumstances);
     for item in batch.items {
         gathering.decide_item(item);
     }
@@ -90,16 +89,14 @@ pub fn accept_batch(
 ///
 /// # Errors
 /// `FormulaUnknown`.
-pub fn withdraw(state: &State, fingerprint: Fingerprint) -> Result<Verdict, Refusal> {
-    let Whereabouts::Stored(formula) = state.formulas().find(&fingerprint) else {
-        return Err(Refusal::FormulaUnknown);
-    };
+pub fn withdraw(view: View<'_>, fingerprint: Fingerprint) -> Result<Verdict, Refusal> {
+    let formula = view.formula(&fingerprint).ok_or(Refusal::FormulaUnknown)?;
     Ok(Verdict::Record(vec![Fact::FormulaWithdrawn { formula, fingerprint }], Draft::Withdrawn))
 }
 
 /// What the items of a batch amount to, one after the other: each sees the ones before it.
 struct Gathering<'a> {
-    state: &'a State,
+    view: View<'a>,
     circumstances: &'a Circumstances,
     facts: Vec<Fact>,
     items: Vec<ItemDraft>,
@@ -109,9 +106,9 @@ struct Gathering<'a> {
 }
 
 impl<'a> Gathering<'a> {
-    fn new(state: &'a State, circumstances: &'a Circumstances) -> Self {
+    fn new(view: View<'a>, circumstances: &'a Circumstances) -> Self {
         Gathering {
-            state,
+            view,
             circumstances,
             facts: Vec::new(),
             items: Vec::new(),
@@ -125,14 +122,22 @@ impl<'a> Gathering<'a> {
         let index = self.items.len();
         let draft = match item {
             Item::Invalid(problem) => ItemDraft::Known(ItemRaw::Invalid(problem)),
-            Item::Valid(submission) => self.decide_submission(index, submission),
+            Item::Valid(submission) => self.decide_submission(index, submission, None),
+            Item::Imported(submission, date) => {
+                self.decide_submission(index, submission, Some(date))
+            }
         };
         self.items.push(draft);
     }
 
-    fn decide_submission(&mut self, index: usize, submission: Submission) -> ItemDraft {
+    fn decide_submission(
+        &mut self,
+        index: usize,
+        submission: Submission,
+        imported_of: Option<Timestamp>,
+    ) -> ItemDraft {
         let now = self.circumstances.now.uptime;
-        match foregone(self.state, &submission, now) {
+        match foregone(self.view, &submission, now) {
             Ok(Some(Reply::Replayed(lsn))) => return ItemDraft::Known(ItemRaw::Replayed(lsn)),
             Err(Refusal::Duplicate(lsn)) => {
                 self.repeats.push((index, Original::Stored(lsn)));
@@ -151,22 +156,21 @@ impl<'a> Gathering<'a> {
         let place = InGroup(u32::try_from(self.facts.len()).expect("a batch is bounded"));
         self.accepted.insert(submission.fingerprint, (index, place));
         let key = submission.key.map(|key| spend(key, self.circumstances));
-        self.facts.push(accepted(submission, key));
+        self.facts.push(accepted(submission, key, imported_of));
         ItemDraft::Accepted(place)
     }
 }
 
 /// What the key was spent on, if it was, and on the same request.
 fn first_use(
-    state: &State,
+    view: View<'_>,
     key: Option<&RequestKey>,
     now: Uptime,
 ) -> Result<Option<Spent>, Refusal> {
     let Some(key) = key else { return Ok(None) };
-    match state.keys().find(&key.key, now) {
-        KeyWhereabouts::Spent(spent) if spent.request != key.request => Err(Refusal::KeyReused),
-        KeyWhereabouts::Spent(spent) => Ok(Some(spent)),
-        KeyWhereabouts::Below => Ok(None),
+    match view.key(&key.key, now) {
+        Some(spent) if spent.request != key.request => Err(Refusal::KeyReused),
+        found => Ok(found),
     }
 }
 
@@ -175,10 +179,15 @@ fn spend(key: RequestKey, circumstances: &Circumstances) -> SpentKey {
     SpentKey { key: key.key, request: key.request, expires }
 }
 
-fn accepted(submission: Submission, key: Option<SpentKey>) -> Fact {
+/// The fact of an acceptance; with the date of another store if one is given.
+fn accepted(submission: Submission, key: Option<SpentKey>, imported_of: Option<Timestamp>) -> Fact {
     let Submission { formula, fingerprint, .. } = submission;
     let flow = Vec::new();
-    Fact::FormulaAccepted(AcceptedFormula { canon: CANON, fingerprint, formula, key, flow })
+    let accepted = AcceptedFormula { canon: CANON, fingerprint, formula, key, flow };
+    match imported_of {
+        Some(accepted_at) => Fact::FormulaImported { accepted, accepted_at },
+        None => Fact::FormulaAccepted(accepted),
+    }
 }
 
 fn known(item: ItemDraft) -> ItemRaw {

@@ -1,8 +1,8 @@
 //! Commands to facts: what a command amounts to in a given state. Pure.
 //!
-//! A decision takes the state, the command and the [`Circumstances`] (moment, random number,
-//! policy) and gives either facts to record with the reply they lead to, a reply that needs no
-//! record, or a refusal, which changes nothing.
+//! A decision takes a [`View`] of the state, the command and the [`Circumstances`] (moment, random
+//! number, policy) and gives either facts to record with the reply they lead to, a reply that needs
+//! no record, or a refusal, which changes nothing.
 
 pub mod formulas;
 pub mod queues;
@@ -12,10 +12,10 @@ mod tests;
 use crate::engine::command::{
     Batch, Delivery, LeaseRequest, Settled, Settlement, StoredFormula, Submission,
 };
+use crate::engine::findings::View;
 use crate::formula::Fingerprint;
 use crate::ids::{Lsn, QueueName, Receipt};
-use crate::record::{AcceptedFormula, Fact, InGroup, Selection};
-use crate::state::State;
+use crate::record::{Fact, InGroup, Selection};
 use crate::time::{Moment, Timestamp};
 
 /// What a client asks the writer to do.
@@ -143,6 +143,8 @@ pub enum Refusal {
     ReceiptsStale(Vec<Receipt>),
     /// No room for more formulas.
     DiskFull,
+    /// The snapshot is damaged where the answer stands.
+    Unreadable,
 }
 
 /// Whom an item of an atomic batch repeats.
@@ -159,14 +161,15 @@ pub enum Original {
 /// # Errors
 /// The refusal, if the command changes nothing.
 pub fn decide(
-    state: &State,
+    view: View<'_>,
     command: Command,
     circumstances: &Circumstances,
 ) -> Result<Verdict, Refusal> {
+    let state = view.state;
     match command {
-        Command::Accept(submission) => formulas::accept(state, submission, circumstances),
-        Command::AcceptBatch(batch) => formulas::accept_batch(state, batch, circumstances),
-        Command::Withdraw(fingerprint) => formulas::withdraw(state, fingerprint),
+        Command::Accept(submission) => formulas::accept(view, submission, circumstances),
+        Command::AcceptBatch(batch) => formulas::accept_batch(view, batch, circumstances),
+        Command::Withdraw(fingerprint) => formulas::withdraw(view, fingerprint),
         Command::Lease(request) => queues::lease(state, request, circumstances),
         Command::Settle(queue, receipts, settlement) => {
             queues::settle(state, queue, &receipts, settlement, circumstances.now)
@@ -229,9 +232,5 @@ fn stored_formulas(
     at: Timestamp,
 ) -> impl Iterator<Item = StoredFormula> {
     let lsns = (first.0..).map(Lsn);
-    lsns.zip(facts).filter_map(move |(lsn, fact)| {
-        let (accepted, accepted_at) = fact.into_acceptance(at)?;
-        let AcceptedFormula { fingerprint, formula, .. } = accepted;
-        Some(StoredFormula { lsn, accepted_at, fingerprint, formula })
-    })
+    lsns.zip(facts).filter_map(move |(lsn, fact)| StoredFormula::of(lsn, fact, at))
 }

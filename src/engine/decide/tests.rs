@@ -4,9 +4,11 @@
 
 use super::*;
 use crate::engine::command::{BatchMode, Item, RequestKey};
+use crate::engine::findings::Findings;
 use crate::formula::{self, Checked, Rules};
 use crate::ids::MessageId;
 use crate::record::Record;
+use crate::state::State;
 use crate::state::outlook::{Counts, Phase};
 use crate::time::Uptime;
 
@@ -53,7 +55,8 @@ impl World {
         self.token += 1;
         let policy = Policy { attempts_max: 3, retention_ms: 10_000 };
         let circumstances = Circumstances { now: self.now, token: self.token, policy };
-        match decide(&self.state, command, &circumstances)? {
+        let findings = Findings::default();
+        match decide(View::new(&self.state, &findings), command, &circumstances)? {
             Verdict::Known(reply) => Ok(reply),
             Verdict::Record(facts, draft) => {
                 let first = self.state.lsn().next();
@@ -337,6 +340,22 @@ fn a_batch_decides_each_item_and_sees_the_ones_before() {
     let again = world.run(batch(&[2, 1, 2, 3], BatchMode::PerItem, key(1, 1)));
     assert_eq!(again, Ok(Reply::BatchReplayed(d.lsn.next())));
     assert_eq!(world.counts().ready, 3);
+}
+
+#[test]
+fn an_imported_formula_keeps_its_date_and_is_announced_like_any_other() {
+    let mut world = World::new();
+    let stored = world.accept(1);
+    let date = Timestamp(7);
+    let items = [1, 2].map(|n| Item::Imported(submission(n, None), date)).into();
+    let (mode, request_id) = (BatchMode::PerItem, "r".into());
+    let reply = world.run(Command::AcceptBatch(Batch { items, mode, key: None, request_id }));
+    let Ok(Reply::Batch(items)) = reply else { panic!("not carried out: {reply:?}") };
+    let [ItemRaw::Duplicate(duplicate), ItemRaw::Accepted(imported)] = items.as_slice() else {
+        panic!("other outcomes: {items:?}")
+    };
+    assert_eq!((*duplicate, imported.accepted_at), (stored, date));
+    assert_eq!(world.counts().ready, 2);
 }
 
 #[test]

@@ -40,6 +40,9 @@ impl From<Rejection> for Problem {
                 format!("record {lsn} cannot be read back unharmed"),
             )
             .member("seq", lsn.to_string()),
+            Rejection::Unmade => {
+                Problem::new(Kind::Internal, "it could not be made; the server's events say why")
+            }
         }
     }
 }

@@ -130,6 +130,17 @@ pub enum Looked<T> {
     NotCached,
 }
 
+impl<T> Looked<T> {
+    /// What is made of it if it is there.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Looked<U> {
+        match self {
+            Looked::Found(found) => Looked::Found(make(found)),
+            Looked::Absent => Looked::Absent,
+            Looked::NotCached => Looked::NotCached,
+        }
+    }
+}
+
 /// Why a snapshot cannot be used.
 #[derive(Debug)]
 pub enum SnapshotFault {
@@ -204,6 +215,8 @@ pub enum SnapshotError {
     Disk(DiskError),
     /// What was written does not read back as it was written.
     Unverified(SnapshotFault),
+    /// Whoever wanted it does not any more.
+    Stopped,
 }
 
 impl From<DiskError> for SnapshotError {
@@ -226,6 +239,7 @@ impl fmt::Display for SnapshotError {
         match self {
             SnapshotError::NoSpace => f.write_str("no space for the snapshot"),
             SnapshotError::Disk(error) => error.fmt(f),
+            SnapshotError::Stopped => f.write_str("the snapshot was given up"),
             SnapshotError::Unverified(fault) => {
                 write!(f, "the snapshot does not read back as it was written: {fault}")
             }

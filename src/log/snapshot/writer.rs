@@ -1,6 +1,7 @@
 //! Writes a snapshot from beginning to end, in pieces, and lets it go only when it reads back.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use sha2::{Digest, Sha256};
 
@@ -37,6 +38,7 @@ pub struct SnapshotWriter {
     fences: [Vec<u64>; TABLES],
     filters: [Filter; TABLES - 1],
     pages: PageBuilder,
+    stop: Arc<AtomicBool>,
 }
 
 impl SnapshotWriter {
@@ -66,7 +68,18 @@ impl SnapshotWriter {
             fences: Default::default(),
             filters: std::array::from_fn(|_| Filter::with_room(0)),
             pages: PageBuilder::new(Shape::BLOCKS),
+            stop: Arc::default(),
         })
+    }
+
+    /// From now on reading back ends early when `stop` is set.
+    pub fn heed(&mut self, stop: Arc<AtomicBool>) {
+        self.stop = stop;
+    }
+
+    /// From now on the disk counts as full when so many bytes are left: others need them.
+    pub fn leave(&mut self, bytes: u64) {
+        self.out.leave_bytes = bytes;
     }
 
     /// Adds a record, of at most `SNAPSHOT_RECORD_BYTES_MAX` bytes.
@@ -126,7 +139,8 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// [`SnapshotError`]; then there is no file of the snapshot's name, unless it was the last
-    /// sync of the directory that failed.
+    /// sync of the directory that failed. `Stopped` only where [`heed`](SnapshotWriter::heed) was
+    /// called.
     pub fn finish(mut self, state: &[u8]) -> Result<SnapshotRef, SnapshotError> {
         self.end_records()?;
         self.end_table()?;
@@ -139,7 +153,9 @@ impl SnapshotWriter {
         let sha256 = self.out.end()?;
         let named = SnapshotRef { lsn, sha256 };
         let written = Snapshot::open_at(&self.out.disk, &temporary_path(lsn), &named, store)?;
-        written.verify(|_| {})?;
+        if !written.verify_unless(&self.stop, |_| {})? {
+            return Err(SnapshotError::Stopped);
+        }
         drop(written);
         self.out.install()?;
         Ok(named)
@@ -234,6 +250,8 @@ struct Output {
     buffer: Vec<u8>,
     /// Bytes of the file before the buffer's.
     flushed: u64,
+    /// Bytes that are to be left free on the disk.
+    leave_bytes: u64,
     is_installed: bool,
 }
 
@@ -242,7 +260,8 @@ impl Output {
         let file = disk.create(&temporary_path(head.lsn))?;
         let seed = Seed::new(head.store, head.lsn);
         let (lsn, sha256, buffer) = (head.lsn, Sha256::new(), Vec::new());
-        Ok(Output { disk, file, lsn, seed, sha256, buffer, flushed: 0, is_installed: false })
+        let (flushed, leave_bytes, is_installed) = (0, 0, false);
+        Ok(Output { disk, file, lsn, seed, sha256, buffer, flushed, leave_bytes, is_installed })
     }
 
     /// Where the next byte will stand.
@@ -282,8 +301,12 @@ impl Output {
         Ok(())
     }
 
-    fn flush(&mut self, range: std::ops::Range<usize>) -> Result<(), DiskError> {
+    fn flush(&mut self, range: std::ops::Range<usize>) -> Result<(), SnapshotError> {
         let bytes = &self.buffer[range];
+        let needed = self.leave_bytes.saturating_add(bytes.len() as u64);
+        if self.leave_bytes > 0 && self.disk.available_bytes()? < needed {
+            return Err(SnapshotError::NoSpace);
+        }
         self.file.write_all_at(bytes, self.flushed)?;
         self.file.sync_data()?;
         self.sha256.update(bytes);
