@@ -252,8 +252,9 @@ fn repair_says_what_it_did_and_leaves_a_sound_store_alone() {
 }
 
 #[test]
-fn repair_asks_for_either_acceptance() {
-    let refused = String::from_utf8(run(&["repair", "x"]).stderr).expect("UTF-8");
+fn repair_takes_one_acceptance_at_most() {
+    let both = ["repair", "x", "--accept-loss", "1..2", "--accept-tail"];
+    let refused = String::from_utf8(run(&both).stderr).expect("UTF-8");
     for choice in ["--accept-loss <A..B>", "--accept-tail"] {
         assert!(refused.contains(choice), "{choice} in {refused}");
     }

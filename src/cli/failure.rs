@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::cli::bench;
+use crate::cli::copy_fault::CopyFault;
 use crate::cli::http_client::CallError;
 use crate::cli::input::InputError;
 use crate::cli::store_fault::{Damage, Remedy, StoreFault};
 use crate::config;
+use crate::engine::command::Rejection;
 use crate::http::auth::BadTokens;
 
 /// What the exit code tells the caller. The numbers follow `sysexits.h`.
@@ -66,6 +68,10 @@ pub(crate) enum Failure {
     Call(CallError),
     /// The server refused the call.
     Refused { status: u16, detail: String },
+    /// A file or directory to be written.
+    Unwritable { path: PathBuf, error: io::Error },
+    /// A copy of a store that was not made, or not put back.
+    Copy(CopyFault),
     /// A measurement ended without a result.
     Bench(bench::Fault),
 }
@@ -91,12 +97,35 @@ impl Failure {
                 bench::Fault::Exhausted => Exit::Usage,
                 _ => Exit::Io,
             },
+            Failure::Unwritable { error, .. } => match error.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::IsADirectory => Exit::Usage,
+                io::ErrorKind::WouldBlock => Exit::Locked,
+                _ => Exit::Io,
+            },
+            Failure::Copy(fault) => fault.exit(),
         }
     }
 
     /// Whether it is only that nobody reads the output any more, as in `sillage list | head`.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Why the engine of the store in `directory` did not carry out a command of this program's,
+    /// which nothing but the disk can keep it from.
+    pub(crate) fn of_rejection(directory: &Path, rejection: Rejection) -> Failure {
+        let fault = match rejection {
+            Rejection::DiskFull => {
+                let (path, error) = (directory.to_owned(), io::ErrorKind::StorageFull.into());
+                StoreFault::Io { verb: "write to", path, error }
+            }
+            Rejection::Damaged(lsn) => {
+                let what = "it cannot be read back unharmed".to_owned();
+                StoreFault::Unreplayable { lsn, what }
+            }
+            _ => return Failure::LogFailed { directory: directory.to_owned() },
+        };
+        Failure::of_store(directory)(fault)
     }
 
     /// A fault of the store in `directory`.
@@ -115,6 +144,11 @@ fn exit_of_status(status: u16) -> Exit {
 }
 
 impl StoreFault {
+    /// Says it of the store at `place`.
+    pub(crate) fn fmt_in(&self, f: &mut fmt::Formatter<'_>, place: &Path) -> fmt::Result {
+        fmt_store(f, place, self)
+    }
+
     fn exit(&self) -> Exit {
         match self {
             StoreFault::NoStore => Exit::Usage,
@@ -168,12 +202,26 @@ impl fmt::Display for Failure {
             Failure::Refused { status, detail } => {
                 write!(f, "the server answered {status}: {detail}")
             }
+            Failure::Unwritable { path, error } => fmt_unwritable(f, path, error),
+            Failure::Copy(fault) => fault.fmt(f),
             Failure::Bench(fault) => fault.fmt(f),
         }
     }
 }
 
 impl Error for Failure {}
+
+fn fmt_unwritable(f: &mut fmt::Formatter<'_>, path: &Path, error: &io::Error) -> fmt::Result {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            write!(f, "{path} exists and was left as it is; say --force to replace it")
+        }
+        io::ErrorKind::IsADirectory => write!(f, "{path} is a directory, and a file is needed"),
+        io::ErrorKind::WouldBlock => write!(f, "{path}.part is being written by another process"),
+        _ => write!(f, "cannot write {path}: {error}"),
+    }
+}
 
 fn fmt_listen(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error) -> fmt::Result {
     if error.kind() == io::ErrorKind::AddrInUse {
@@ -231,7 +279,8 @@ fn fmt_damage(f: &mut fmt::Formatter<'_>, directory: &str, damage: &Damage) -> f
     writeln!(f, "{directory} is damaged: {file} at byte {offset}, LSN {first} to {last}: {what}")?;
     if *remedy == Remedy::SetAside {
         writeln!(f, "No record is lost by it: the store holds this twice, and it can be served.")?;
-        write!(f, "Next:\n  sillage repair {directory}\n      moves it to quarantine/")?;
+        write!(f, "Next:\n  sillage repair {directory}\n      ")?;
+        write!(f, "moves it, and what is of no use without it, to quarantine/")?;
         return write!(f, "; then `sillage check {directory}` again");
     }
     writeln!(f, "Nothing was changed, and nothing is served. Next, one of:")?;

@@ -1,4 +1,7 @@
-//! The client's side of HTTP: one call with a deadline, its answer whole in memory.
+//! The client's side of HTTP: one call with a deadline, its answer whole in memory; or, for a
+//! backup, piece by piece ([`download`]).
+
+pub(crate) mod download;
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,6 +26,20 @@ pub(crate) struct Server {
     /// The server's address
     #[arg(long, env = "SILLAGE_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
+    #[command(flatten)]
+    credential: Credential,
+}
+
+impl Server {
+    /// The server at an address that the command line names in another way.
+    pub(crate) fn at(url: &str, credential: &Credential) -> Server {
+        Server { url: url.to_owned(), credential: credential.clone() }
+    }
+}
+
+/// Who is calling.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Credential {
     /// The bearer token. Better in the variable: others on this machine can read command lines
     #[arg(long, env = "SILLAGE_TOKEN", hide_env_values = true)]
     token: Option<Token>,
@@ -165,7 +182,7 @@ impl HttpClient {
         Ok(HttpClient {
             inner: Client::builder(TokioExecutor::new()).build_http(),
             base: server.url.trim_end_matches('/').to_owned(),
-            authorization: server.token.as_ref().map(|token| token.0.clone()),
+            authorization: server.credential.token.as_ref().map(|token| token.0.clone()),
         })
     }
 
@@ -179,6 +196,11 @@ impl HttpClient {
         answer.unwrap_or_else(|_| Err(CallError::Late { url: self.base.clone() }))
     }
 
+    /// The server's address, without a slash at the end.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The error for an answer that makes no sense.
     pub(crate) fn garbled(&self) -> CallError {
         CallError::Garbled { url: self.base.clone() }
@@ -187,6 +209,11 @@ impl HttpClient {
     async fn exchange(&self, call: &Call) -> Result<Answer, CallError> {
         let unreachable = |error| CallError::Unreachable { url: self.base.clone(), error };
         let response = self.inner.request(self.request(call)).await.map_err(unreachable)?;
+        self.whole(response).await
+    }
+
+    /// Gathers a response.
+    async fn whole(&self, response: Response<Incoming>) -> Result<Answer, CallError> {
         let status = response.status();
         let retry_after_s = retry_after_s(&response);
         let body = Limited::new(response.into_body(), CLIENT_RESPONSE_BYTES_MAX).collect().await;
@@ -231,7 +258,7 @@ mod tests {
 
     #[test]
     fn only_plain_http_addresses_are_taken() {
-        let client = |url: &str| HttpClient::new(&Server { url: url.to_owned(), token: None });
+        let client = |url: &str| HttpClient::new(&Server::at(url, &Credential { token: None }));
         assert!(client("http://127.0.0.1:8080").is_ok());
         assert_eq!(
             client("http://host/prefix/").ok().map(|c| c.base),

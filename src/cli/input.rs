@@ -13,7 +13,7 @@
 //! to say. In `lines` a broken line spoils only itself; in the others a missing bracket spoils
 //! the rest, since nothing tells where the next formula begins.
 //!
-//! Memory is bounded by `NDJSON_LINE_BYTES_MAX`, whatever the size of the input.
+//! Memory is bounded by the longest formula that is taken, whatever the size of the input.
 
 use std::fmt;
 use std::io::{self, BufRead};
@@ -32,8 +32,11 @@ pub(crate) struct Found {
 /// Why a formula cannot even be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsendable {
-    /// Longer than `NDJSON_LINE_BYTES_MAX`.
-    TooLong,
+    /// Longer than is taken.
+    TooLong {
+        /// How long it may be.
+        bytes_max: usize,
+    },
     /// A line break inside a string, where JSON allows none.
     BrokenString,
 }
@@ -41,7 +44,7 @@ pub(crate) enum Unsendable {
 impl fmt::Display for Unsendable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unsendable::TooLong => write!(f, "longer than {NDJSON_LINE_BYTES_MAX} bytes"),
+            Unsendable::TooLong { bytes_max } => write!(f, "longer than {bytes_max} bytes"),
             Unsendable::BrokenString => f.write_str("a line break inside a string"),
         }
     }
@@ -104,6 +107,8 @@ pub(crate) struct Formulas<R> {
     /// The line of the next byte, from 1.
     line: u64,
     is_begun: bool,
+    /// The longest formula that is taken.
+    bytes_max: usize,
 }
 
 /// Where a scan of one JSON value stands.
@@ -150,9 +155,15 @@ impl Scan {
 }
 
 impl<R: BufRead> Formulas<R> {
-    /// Formulas laid out as `layout` says; `Layout::Unknown` looks at how the input begins.
+    /// Formulas laid out as `layout` says; `Layout::Unknown` looks at how the input begins. Each
+    /// has at most `NDJSON_LINE_BYTES_MAX` bytes.
     pub(crate) fn new(input: R, layout: Layout) -> Formulas<R> {
-        Formulas { input, layout, line: 1, is_begun: false }
+        Formulas { input, layout, line: 1, is_begun: false, bytes_max: NDJSON_LINE_BYTES_MAX }
+    }
+
+    /// The same, with formulas of up to so many bytes.
+    pub(crate) fn of_at_most(self, bytes_max: usize) -> Formulas<R> {
+        Formulas { bytes_max, ..self }
     }
 
     /// The next formula; `None` at the end.
@@ -215,11 +226,11 @@ impl<R: BufRead> Formulas<R> {
             && !rest.text.as_ref().is_ok_and(|text| text.is_empty())
         {
             found.text = match (found.text, rest.text) {
-                (Ok(mut text), Ok(rest)) if text.len() + rest.len() <= NDJSON_LINE_BYTES_MAX => {
+                (Ok(mut text), Ok(rest)) if text.len() + rest.len() <= self.bytes_max => {
                     text.extend_from_slice(&rest);
                     Ok(text)
                 }
-                _ => Err(Unsendable::TooLong),
+                _ => Err(Unsendable::TooLong { bytes_max: self.bytes_max }),
             };
         }
         Ok(Some(found))
@@ -244,7 +255,7 @@ impl<R: BufRead> Formulas<R> {
         while self.peek_byte()?.is_some() {
             let buffer = self.input.fill_buf()?;
             let end = buffer.iter().position(|&byte| byte == b'\n');
-            push(&mut found.text, &buffer[..end.unwrap_or(buffer.len())]);
+            push(&mut found.text, &buffer[..end.unwrap_or(buffer.len())], self.bytes_max);
             let taken = end.map_or(buffer.len(), |end| end + 1);
             self.input.consume(taken);
             if end.is_some() {
@@ -316,7 +327,7 @@ impl<R: BufRead> Formulas<R> {
                 found.text = Err(Unsendable::BrokenString);
             }
             // Between tokens a blank serves as well as a line break.
-            push(&mut found.text, &[if is_line_break { b' ' } else { byte }]);
+            push(&mut found.text, &[if is_line_break { b' ' } else { byte }], self.bytes_max);
             if step == Step::Last {
                 return Ok(found);
             }
@@ -359,12 +370,12 @@ impl<R: BufRead> Formulas<R> {
 }
 
 /// Appends bytes unless the text grows too long or cannot be sent anyway.
-fn push(text: &mut Result<Vec<u8>, Unsendable>, more: &[u8]) {
+fn push(text: &mut Result<Vec<u8>, Unsendable>, more: &[u8], bytes_max: usize) {
     if let Ok(bytes) = text {
-        if bytes.len() + more.len() <= NDJSON_LINE_BYTES_MAX {
+        if bytes.len() + more.len() <= bytes_max {
             bytes.extend_from_slice(more);
         } else {
-            *text = Err(Unsendable::TooLong);
+            *text = Err(Unsendable::TooLong { bytes_max });
         }
     }
 }

@@ -1,25 +1,35 @@
 //! The command line: one command per file, one line on stderr when it fails, one exit code.
 //!
-//! Commands come in three kinds. `serve` runs the service. `check`, `inspect`, `repair`, `reset`
-//! and `config` work on a directory or a configuration, without a server. `submit`, `list`,
-//! `get`, `lease`, `ack`, `nack` and `bench` talk to a server over HTTP.
+//! Commands come in three kinds. `serve` runs the service. `check`, `inspect`, `repair`, `reset`,
+//! `restore`, `compact`, `import` and `config` work on a directory or a configuration, without a
+//! server. `submit`, `list`, `get`, `lease`, `ack`, `nack`, `backup` and `bench` talk to a server
+//! over HTTP; `export` does either.
 //!
 //! Results go to stdout, events and failures to stderr. A command gives an [`Exit`] or a
 //! `Failure`, and only [`run`] turns them into output and exit code.
 
+mod archive;
+mod backup;
 pub mod bench;
+mod compact;
+mod copy_fault;
 mod events;
 mod examine;
+mod export;
 mod failure;
 mod formulas;
 mod http_client;
+mod import;
 mod input;
 mod inspect;
 mod offline;
+mod part_file;
+mod progress;
 mod queues;
 mod render;
 mod replayed;
 mod reset;
+mod restore;
 mod retry;
 mod serve;
 mod settings_args;
@@ -27,8 +37,10 @@ mod show_config;
 mod store;
 mod store_fault;
 mod store_files;
+mod stored;
 mod submit;
 mod system;
+mod tally;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -86,6 +98,11 @@ port is in use or the disk fails, 75 the store is in use.")]
     Inspect(inspect::InspectArgs),
     Repair(offline::RepairArgs),
     Reset(reset::ResetArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Compact(compact::CompactArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
     Submit(submit::SubmitArgs),
     List(formulas::ListArgs),
     Get(formulas::GetArgs),
@@ -122,6 +139,11 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Inspect(arguments) => inspect::run(arguments, &mut out),
         Command::Repair(arguments) => offline::repair(arguments, &mut out),
         Command::Reset(arguments) => reset::run(arguments, &mut out),
+        Command::Backup(arguments) => backup::run(arguments, &mut out),
+        Command::Restore(arguments) => restore::run(arguments, &mut out),
+        Command::Compact(arguments) => compact::run(arguments, &mut out),
+        Command::Export(arguments) => export::run(arguments, &mut out),
+        Command::Import(arguments) => import::run(arguments, &mut out),
         Command::Submit(arguments) => submit::run(arguments, &mut out),
         Command::List(arguments) => formulas::list(arguments, &mut out),
         Command::Get(arguments) => formulas::get(arguments, &mut out),

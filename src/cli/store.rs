@@ -13,7 +13,7 @@ use crate::engine::{Engine, WriterThread};
 use crate::formula::Rules;
 use crate::http::auth::Tokens;
 use crate::http::shutdown::Shutdown;
-use crate::http::{self, Bounds, Context, KeyPolicy, Listener};
+use crate::http::{self, Backups, Bounds, Context, KeyPolicy, Listener};
 use crate::ids::{Epoch, Lsn};
 use crate::log::{Damage, Options, OsDisk, StoreId};
 use crate::metrics::Metrics;
@@ -125,6 +125,11 @@ impl Store {
         &self.recovered
     }
 
+    /// A handle to its engine. The log is closed when the last one is gone.
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
     /// Serves until `shutdown`, then drains.
     pub(crate) async fn serve(
         &self,
@@ -141,6 +146,7 @@ impl Store {
             metrics: Arc::clone(&self.metrics),
             shutdown: signal,
             bounds: Bounds { connections_max: settings.connections_max, ..Bounds::default() },
+            backups: Backups::default(),
             id_seed: self.random.clone().u64(..),
         };
         let serving = http::serve(listener, context);

@@ -8,19 +8,20 @@
 //! apart: without it a second run would be told that everything is new.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use hyper::StatusCode;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::http_client::{Answer, Call, CallError, HttpClient, Server};
 use crate::cli::input::{Formulas, InputError, Layout};
 use crate::cli::retry::{Patience, Problem, is_transient, refusal};
-use crate::cli::system;
-use crate::limits::{CLIENT_CHUNK_BYTES, CLIENT_CHUNK_LINES, CLIENT_FAULTS_SHOWN};
+use crate::cli::tally::Tally;
+use crate::cli::{progress, system};
+use crate::limits::{CLIENT_CHUNK_BYTES, CLIENT_CHUNK_LINES};
 
 /// Send formulas from a file or standard input to a server
 ///
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: &SubmitArgs, out: &mut impl Write) -> Result<Exit, 
         nonce: system::fresh_seed()?,
         chunks: 0,
         tally: Tally::default(),
-        bar: progress_bar(bytes),
+        bar: progress::of_bytes(bytes),
     };
     let mut formulas = Formulas::new(input, layout_by_name(path));
     let end = system::runtime()?.block_on(run.submit_all(&mut formulas));
@@ -69,7 +70,8 @@ pub(crate) fn run(arguments: &SubmitArgs, out: &mut impl Write) -> Result<Exit, 
     }
 }
 
-fn open(path: &Path) -> io::Result<(Box<dyn BufRead>, Option<u64>)> {
+/// Opens the file, or standard input for `-`; gives its length if it has one.
+pub(crate) fn open(path: &Path) -> io::Result<(Box<dyn BufRead>, Option<u64>)> {
     if path == Path::new("-") {
         return Ok((Box::new(io::stdin().lock()), None));
     }
@@ -79,25 +81,12 @@ fn open(path: &Path) -> io::Result<(Box<dyn BufRead>, Option<u64>)> {
     Ok((Box::new(BufReader::with_capacity(1 << 16, file)), bytes))
 }
 
-fn layout_by_name(path: &Path) -> Layout {
+/// How the file's name says that it is laid out.
+pub(crate) fn layout_by_name(path: &Path) -> Layout {
     let extension = path.extension().and_then(|extension| extension.to_str());
     match extension {
         Some("jsonl" | "ndjson") => Layout::Lines,
         _ => Layout::Unknown,
-    }
-}
-
-fn progress_bar(bytes: Option<u64>) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let template = "{bar:30} {bytes}/{total_bytes} {msg}, {eta} left";
-    match bytes {
-        Some(bytes) => {
-            let style = ProgressStyle::with_template(template);
-            ProgressBar::new(bytes).with_style(style.expect("the template is well formed"))
-        }
-        None => ProgressBar::new_spinner(),
     }
 }
 
@@ -183,12 +172,12 @@ impl Run {
             let attempt = Attempt::of(self.client.call(&call).await, &chunk.lines, &self.client)?;
             match attempt {
                 Attempt::Decided(results) => {
-                    self.tally.count(&results, &chunk.lines);
+                    count(&mut self.tally, &results, &chunk.lines);
                     return Ok(());
                 }
                 Attempt::Failed { failure, retry_after_s, decided } => {
                     if !patience.wait(retry_after_s).await {
-                        self.tally.count(&decided, &chunk.lines);
+                        count(&mut self.tally, &decided, &chunk.lines);
                         return Err(failure);
                     }
                 }
@@ -285,50 +274,14 @@ fn parse_results(body: &[u8]) -> Option<Vec<LineResult>> {
     lines.map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
-/// What became of the formulas so far.
-#[derive(Debug, Default)]
-struct Tally {
-    new: u64,
-    duplicates: u64,
-    invalid: u64,
-    /// The first `CLIENT_FAULTS_SHOWN` invalid ones: line and faults.
-    faults: Vec<(u64, String)>,
-}
-
-impl Tally {
-    fn count(&mut self, results: &[LineResult], lines: &[u64]) {
-        for (result, line) in results.iter().zip(lines) {
-            match result.status {
-                200..300 => self.new += 1,
-                409 => self.duplicates += 1,
-                _ => self.refuse(*line, || result.detail()),
-            }
+/// Counts what became of lines; each result is that of the line at its place.
+fn count(tally: &mut Tally, results: &[LineResult], lines: &[u64]) {
+    for (result, line) in results.iter().zip(lines) {
+        match result.status {
+            200..300 => tally.new += 1,
+            409 => tally.duplicates += 1,
+            _ => tally.refuse(*line, || result.detail()),
         }
-    }
-
-    fn refuse(&mut self, line: u64, detail: impl FnOnce() -> String) {
-        self.invalid += 1;
-        if self.faults.len() < CLIENT_FAULTS_SHOWN {
-            self.faults.push((line, detail()));
-        }
-    }
-
-    fn print(&self, path: &Path, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{}: {self}", path.display())?;
-        for (line, detail) in &self.faults {
-            writeln!(out, "  line {line}: {detail}")?;
-        }
-        let unshown = self.invalid - self.faults.len() as u64;
-        if unshown > 0 {
-            writeln!(out, "  and {unshown} more invalid ones")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Display for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} new, {} duplicate, {} invalid", self.new, self.duplicates, self.invalid)
     }
 }
 
@@ -345,18 +298,5 @@ mod tests {
         {
             assert_ne!(key, other);
         }
-    }
-
-    #[test]
-    fn only_the_first_faults_are_kept_and_the_rest_are_counted() {
-        let mut tally = Tally::default();
-        for line in 1..=CLIENT_FAULTS_SHOWN as u64 + 2 {
-            tally.refuse(line, || "broken".to_owned());
-        }
-        let mut out = Vec::new();
-        tally.print(Path::new("x"), &mut out).expect("memory takes all");
-        let text = String::from_utf8(out).expect("UTF-8");
-        assert!(text.starts_with("x: 0 new, 0 duplicate, 12 invalid\n  line 1: broken\n"));
-        assert!(text.ends_with("  line 10: broken\n  and 2 more invalid ones\n"), "{text}");
     }
 }

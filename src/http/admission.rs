@@ -138,6 +138,7 @@ fn check_accept(headers: &HeaderMap, produces: Produces) -> Result<(), Problem> 
         Produces::JsonOrNdjson => &[("application", "json"), ("application", "x-ndjson")],
         Produces::Text => &[("text", "plain")],
         Produces::Html => &[("text", "html")],
+        Produces::Tar => &[("application", "x-tar")],
     };
     let is_any =
         headers.get_all(ACCEPT).iter().all(|value| value.as_bytes().trim_ascii().is_empty());

@@ -29,7 +29,7 @@ use crate::formula::Rules;
 use crate::http::connection::{Exchange, Link};
 use crate::http::service::Service;
 use crate::http::shutdown::{Shutdown, Trigger};
-use crate::http::{Bounds, Context, KeyPolicy};
+use crate::http::{Backups, Bounds, Context, KeyPolicy};
 use crate::limits::{IDEMPOTENCY_RETENTION_MS_DEFAULT, LEASE_MS_DEFAULT, SEGMENT_BYTES_MIN};
 use crate::log::{Options, Preparer, SimDisk, StoreId};
 use crate::metrics::Metrics;
@@ -66,6 +66,7 @@ fn context_on(
         metrics,
         shutdown,
         bounds,
+        backups: Backups::default(),
         id_seed: 0,
     };
     (context, trigger, clock)

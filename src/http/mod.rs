@@ -14,7 +14,9 @@
 //! Whatever is wrong with a request, and whatever layer finds it, the answer is a
 //! [`problem::Problem`] from one table, with the request's id.
 
+mod admin;
 mod admission;
+pub(crate) mod archive;
 pub mod auth;
 mod batches;
 mod budget;
@@ -43,7 +45,9 @@ mod service;
 pub mod shutdown;
 mod wire;
 
+pub use admin::Backups;
 pub use listener::{Listener, bind, serve};
+pub(crate) use render::formula_json;
 
 use std::sync::Arc;
 
@@ -70,6 +74,8 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// How much the server bears.
     pub bounds: Bounds,
+    /// The backups that are being sent.
+    pub backups: Backups,
     /// Random; makes the request ids of this process its own.
     pub id_seed: u64,
 }

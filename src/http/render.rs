@@ -115,6 +115,11 @@ pub(super) fn seconds(out: &mut Vec<u8>, ms: u64) {
     }
 }
 
+/// The formula as every call shows it, for those who are no call.
+pub(crate) fn formula_json(out: &mut Vec<u8>, stored: &StoredFormula) {
+    formula(out, stored);
+}
+
 /// The formula as every call shows it.
 pub(super) fn formula(out: &mut Vec<u8>, stored: &StoredFormula) {
     let materials = stored.formula.materials();

@@ -14,7 +14,7 @@ use crate::http::auth::Scope;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::http::{Context, formulas, operating, queues};
+use crate::http::{Context, admin, formulas, operating, queues};
 
 /// One call of the API.
 #[derive(Debug)]
@@ -65,6 +65,8 @@ pub enum Produces {
     Text,
     /// `text/html`.
     Html,
+    /// `application/x-tar`.
+    Tar,
 }
 
 /// What runs for a route.
@@ -91,6 +93,8 @@ pub enum Endpoint {
     Readyz,
     Version,
     Metrics,
+    AdminSnapshot,
+    AdminBackup,
     Problems,
     Problem,
 }
@@ -129,6 +133,8 @@ impl Endpoint {
             Endpoint::Readyz => Box::pin(operating::readyz(context, request)).await,
             Endpoint::Version => Box::pin(operating::version(context, request)).await,
             Endpoint::Metrics => Box::pin(operating::metrics(context, request)).await,
+            Endpoint::AdminSnapshot => Box::pin(admin::snapshot(context, request)).await,
+            Endpoint::AdminBackup => Box::pin(admin::backup(context, request)).await,
             Endpoint::Problems => Box::pin(operating::problems(context, request)).await,
             Endpoint::Problem => Box::pin(operating::problem(context, request)).await,
         }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
 mod admission;
+mod backups;
 mod bodies;
 mod connections;
 mod descriptors;

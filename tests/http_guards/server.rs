@@ -16,7 +16,7 @@ use sillage::engine::{Engine, Work};
 use sillage::formula::Rules;
 use sillage::http::auth::Tokens;
 use sillage::http::shutdown::{Shutdown, Trigger};
-use sillage::http::{Bounds, Context, KeyPolicy, bind, serve};
+use sillage::http::{Backups, Bounds, Context, KeyPolicy, bind, serve};
 use sillage::limits::SEGMENT_BYTES_MIN;
 use sillage::log::{Options, Preparer, SimDisk, StoreId};
 use sillage::metrics::Metrics;
@@ -101,6 +101,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             shutdown,
             bounds,
+            backups: Backups::default(),
             id_seed: 7,
         };
         let thread = std::thread::spawn(move || {
