@@ -80,6 +80,10 @@ fn b02_full_disk_is_507_and_intake_resumes_by_itself() {
     assert_eq!(list_all(&mut client).len() as u64, first_refused + 1, "reads go on");
     let held = lease(&mut client, 1, 30.0);
     settle(&mut client, "ack", &[&held[0].receipt], &json!({})).expect(200);
+    let snapshot = Call::new("POST", "/admin/snapshot");
+    assert_problem(&client.send(&snapshot), 507);
+    let snapshots = store_beside(&filler, "data/snapshots");
+    assert_eq!(snapshots, Vec::<String>::new(), "nothing half written takes up room");
 
     std::fs::remove_file(&filler).expect("our own file can be removed");
     ask_until("intake resumes", || {
@@ -90,6 +94,18 @@ fn b02_full_disk_is_507_and_intake_resumes_by_itself() {
     assert_eq!(list_all(&mut client).len() as u64, first_refused + 2);
     let waiting = queue_count(&mut client, "ready");
     assert_eq!(waiting, first_refused + 1, "one message each, one of them acked");
+    client.send(&snapshot).expect(200);
+    assert_eq!(store_beside(&filler, "data/snapshots").len(), 1);
+    assert_eq!(list_all(&mut client).len() as u64, first_refused + 2);
+}
+
+/// The names of the files in a directory beside `filler`; none when it is not there.
+fn store_beside(filler: &Path, directory: &str) -> Vec<String> {
+    let Ok(listed) = std::fs::read_dir(filler.with_file_name(directory)) else {
+        return Vec::new();
+    };
+    let names = listed.map(|entry| entry.expect("it can be listed").file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::common::{Call, Messages, Settled, assert_problem};
-use super::{CLOCK_GRAIN, Gone, Line};
+use super::{CLOCK_GRAIN, Gone, Line, operator};
 
 /// Most messages in one lease: few, so that all consumers have something to do.
 const LEASE_MAX: u64 = 8;
@@ -16,6 +16,8 @@ const HELD_MAX: usize = 24;
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     pub(crate) message: u64,
+    /// Whether it is about a formula of the operator's, which may be withdrawn at any time.
+    pub(crate) is_operators: bool,
     pub(crate) attempt: u32,
     pub(crate) receipt: String,
     /// When the lease was asked for: it was granted later.
@@ -24,8 +26,6 @@ pub(crate) struct Delivery {
     pub(crate) received: Instant,
     /// Until then the lease was surely alive. Not after `received` if that is not known.
     pub(crate) held_until: Instant,
-    /// Whether dead letters may have been redriven before: their attempts are counted anew.
-    pub(crate) is_redriven: bool,
 }
 
 /// A message whose ack was answered.
@@ -84,10 +84,8 @@ impl Consumer {
     pub(crate) fn drain(&mut self, line: &mut Line<'_>) {
         self.held.clear();
         let wish = json!({"max": 1000, "lease_s": 2, "wait_s": 1});
-        let first = self.deliveries.len();
         let leased = self.lease(&wish, Duration::from_secs(2), line);
         assert!(leased.is_ok(), "nobody kills the server any more");
-        self.deliveries[first..].iter_mut().for_each(|delivery| delivery.is_redriven = true);
         let held = std::mem::take(&mut self.held);
         if !held.is_empty() {
             let acked = self.settle(held, How::Ack, line);
@@ -101,17 +99,22 @@ impl Consumer {
         let received = Instant::now();
         let answer: Messages = response.expect(200).parse();
         for message in answer.messages {
-            assert_eq!(message.kind, "formula.accepted");
-            assert_eq!(message.id, message.formula.seq.to_string());
+            let is_operators = operator::owns(&message.formula);
+            if message.kind == "formula.withdrawn" {
+                assert!(is_operators, "{message:?}");
+            } else {
+                assert_eq!(message.kind, "formula.accepted");
+                assert_eq!(message.id, message.formula.seq.to_string());
+            }
             self.held.push(self.deliveries.len());
             self.deliveries.push(Delivery {
-                message: message.formula.seq,
+                message: message.id.parse().expect("a number"),
+                is_operators,
                 attempt: message.attempt,
                 receipt: message.receipt,
                 asked,
                 received,
                 held_until: asked + lease - CLOCK_GRAIN,
-                is_redriven: false,
             });
         }
         Ok(())
@@ -193,7 +196,7 @@ impl Consumer {
             let delivery = &self.deliveries[index];
             let is_stale = !is_done(response, delivery);
             assert!(
-                !is_stale || answered >= delivery.held_until,
+                !is_stale || answered >= delivery.held_until || delivery.is_operators,
                 "stale while it was held: {delivery:?}"
             );
         }

@@ -2,14 +2,17 @@
 //!
 //! Submitters post formulas, some with make-ups of their own, some deliberately equal to
 //! another's, each attempt under a key; what a kill left unanswered they send again under the
-//! same key. Consumers lease, ack, nack and extend at random. The server is killed at a random
-//! request, while others are under way. All that clients were told is kept, and judged against
+//! same key. Consumers lease, ack, nack and extend at random. An operator has one snapshot written
+//! after the other and withdraws formulas, so that most kills come in the middle of a compaction.
+//! The server is killed at a random request, while others are under way. All that clients were told is kept, and judged against
 //! the server after every restart and over the whole history at the end:
 //!
 //! - a make-up is accepted under one key only, and each answer under that key is the same;
 //! - no accepted formula is lost or changed by a digit;
 //! - a message whose ack was answered is never delivered again;
 //! - no two consumers hold one message at once;
+//! - a withdrawn formula stays away, and the key it came under still gives the first answer;
+//! - nothing but two snapshots, the log after the older one and a spare segment is ever left;
 //! - each formula was announced by one message, each message announces a formula, and in the
 //!   end the queue is empty.
 //!
@@ -20,6 +23,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod consumer;
+mod operator;
 mod submitter;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -29,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use common::{Call, Client, Formula, PATIENCE, Response, Server, Store, list_all, sillage};
 use consumer::{Consumer, Delivery};
+use operator::Operator;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use submitter::Submitter;
@@ -42,10 +47,11 @@ fn killed_server_keeps_every_promise_it_made() {
     let rounds = std::env::var("SILLAGE_CRASH_ROUNDS")
         .map_or(ROUNDS_DEFAULT, |text| text.parse().expect("SILLAGE_CRASH_ROUNDS is a number"));
     let mut rng = fastrand::Rng::with_seed(common::seed());
-    let store = Store::new().with(&["--max-attempts", "8"]);
+    let store = Store::new().with(&["--max-attempts", "8"]).with(&["--segment-size", "64KiB"]);
     let mut crowd = Crowd::new(&mut rng);
     for round in 0..rounds {
         let server = store.serve();
+        assert_tidy(&store);
         crowd.check_against(&mut server.client());
         crowd.work_until_killed(round, &server, rng.u64(1..400));
         server.kill();
@@ -61,7 +67,27 @@ fn killed_server_keeps_every_promise_it_made() {
     assert_eq!(server.terminate().code, Some(0));
     let server = store.serve();
     crowd.check_against(&mut server.client());
+    assert_tidy(&store);
+    println!("{}", crowd.operator.told());
     println!("{rounds} kills, {} formulas, {}", crowd.accepted().len(), crowd.deliveries_told());
+}
+
+/// Half-written files and files that SUPER does not ask for are gone after a start.
+fn assert_tidy(store: &Store) {
+    let names = |dir: &str| -> Vec<String> {
+        let Ok(listed) = std::fs::read_dir(store.data().join(dir)) else { return Vec::new() };
+        let names = listed.map(|entry| entry.expect("it can be listed").file_name());
+        let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into()).collect();
+        names.sort();
+        names
+    };
+    let snapshots = names("snapshots");
+    assert!(snapshots.len() <= 2, "two snapshots are kept: {snapshots:?}");
+    assert!(snapshots.iter().all(|name| name.ends_with(".snap")), "{snapshots:?}");
+    let [older, _] = &snapshots[..] else { return };
+    let segments = names("log");
+    let below = segments.iter().filter(|name| name.ends_with(".seg") && name[..20] <= older[..20]);
+    assert_eq!(below.count(), 0, "{segments:?} above {snapshots:?}");
 }
 
 /// Starts the server and kills it while it may still be reading its log.
@@ -120,6 +146,9 @@ impl Line<'_> {
 struct Crowd {
     submitters: Vec<Submitter>,
     consumers: Vec<Consumer>,
+    operator: Operator,
+    /// Messages that were dead letters and put back.
+    redriven: HashSet<u64>,
 }
 
 impl Crowd {
@@ -127,7 +156,8 @@ impl Crowd {
         let submitters = (0..SUBMITTERS).map(|number| Submitter::new(number, rng.fork()));
         let submitters = submitters.collect();
         let consumers = (0..CONSUMERS).map(|_| Consumer::new(rng.fork())).collect();
-        Crowd { submitters, consumers }
+        let operator = Operator::new(rng.fork());
+        Crowd { submitters, consumers, operator, redriven: HashSet::new() }
     }
 
     fn work_until_killed(&mut self, round: u64, server: &Server, requests: u64) {
@@ -142,6 +172,8 @@ impl Crowd {
                 let mut line = line();
                 scope.spawn(move || consumer.work(&mut line));
             }
+            let (operator, mut line) = (&mut self.operator, line());
+            scope.spawn(move || operator.work(round, &mut line));
         });
     }
 
@@ -151,11 +183,23 @@ impl Crowd {
         for submitter in &mut self.submitters {
             submitter.finish(&mut line);
         }
+        self.operator.finish(&mut line);
         let began = Instant::now();
         while !is_empty(client) {
             assert!(began.elapsed() < PATIENCE, "the queue does not drain");
-            client.post("/queues/formulas/redrive", "{}").expect(200);
+            self.redrive(client);
             self.consumers[0].drain(&mut line);
+        }
+    }
+
+    /// Redrives dead letters by their ids: of no other message the attempts are counted anew.
+    fn redrive(&mut self, client: &mut Client) {
+        let dead = client.get("/queues/formulas/messages?state=dead&limit=1000").expect(200).json();
+        let rows = dead["messages"].as_array().expect("an array");
+        let ids: Vec<&str> = rows.iter().filter_map(|row| row["id"].as_str()).collect();
+        if !ids.is_empty() {
+            self.redriven.extend(ids.iter().map(|id| id.parse::<u64>().expect("a number")));
+            client.post("/queues/formulas/redrive", json!({"ids": ids}).to_string()).expect(200);
         }
     }
 
@@ -173,10 +217,12 @@ impl Crowd {
     /// Everything that was acknowledged is in the store, unchanged.
     fn check_against(&self, client: &mut Client) {
         let stored = list_all(client);
+        let stored: Vec<Formula> = stored.into_iter().filter(|one| !operator::owns(one)).collect();
         let by_seq: HashMap<u64, &Formula> = stored.iter().map(|one| (one.seq, one)).collect();
         let ids: HashSet<&str> = stored.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids.len(), stored.len(), "one make-up, one formula");
         assert_eq!(by_seq.len(), stored.len());
+        self.operator.check_against(client);
         for (make_up, accepted) in self.accepted() {
             let answered = &accepted.formula;
             let Some(found) = by_seq.get(&answered.seq) else {
@@ -194,6 +240,7 @@ impl Crowd {
 
     /// The promises that only the whole history can show.
     fn check_history(&self, stored: &[Formula]) {
+        let stored: Vec<&Formula> = stored.iter().filter(|one| !operator::owns(one)).collect();
         let accepted = self.accepted();
         assert_eq!(accepted.len(), stored.len(), "nothing is stored that nobody sent");
         for (make_up, seq) in self.submitters.iter().flat_map(|one| &one.refused) {
@@ -201,6 +248,9 @@ impl Crowd {
         }
         let mut by_message: BTreeMap<u64, Vec<&Delivery>> = BTreeMap::new();
         for delivery in self.consumers.iter().flat_map(|one| &one.deliveries) {
+            if delivery.is_operators {
+                continue;
+            }
             by_message.entry(delivery.message).or_default().push(delivery);
         }
         let announced: BTreeSet<u64> = by_message.keys().copied().collect();
@@ -216,10 +266,11 @@ impl Crowd {
 
     fn check_acks(&self, by_message: &BTreeMap<u64, Vec<&Delivery>>) {
         for acked in self.consumers.iter().flat_map(|one| &one.acked) {
-            for delivery in &by_message[&acked.message] {
+            for delivery in by_message.get(&acked.message).into_iter().flatten() {
                 let is_later = delivery.asked > acked.answered;
                 assert!(!is_later, "delivered after its ack: {delivery:?}, {acked:?}");
-                let is_newer = delivery.attempt > acked.attempt && !delivery.is_redriven;
+                let is_newer =
+                    delivery.attempt > acked.attempt && !self.redriven.contains(&acked.message);
                 assert!(!is_newer, "a newer lease beside the acked one: {delivery:?}, {acked:?}");
             }
         }
