@@ -117,6 +117,9 @@ pub const QUEUE_NAME_BYTES_MAX: usize = 64;
 
 /// Commands waiting for the writer. Twice the connections that may each have one under way.
 pub const COMMANDS_MAX: usize = 4096;
+/// Threads that read what is not in the page cache. A disk serves so many reads in little more
+/// than the time of one, and more threads would only wait for each other.
+pub const READER_THREADS: usize = 8;
 /// Commands in one group commit: past it the next batch begins, so that replies flow.
 pub const BATCH_COMMANDS_MAX: usize = 1024;
 /// Bytes appended before a batch is synced even when more commands wait. A sync of so many costs

@@ -2,10 +2,11 @@
 //! from the log.
 //!
 //! What the page cache holds is read on the spot, which takes a microsecond or few. What would
-//! make the network thread wait for the disk goes to a thread of its own.
+//! make the network thread wait for the disk goes to threads that may wait: several, because a
+//! disk answers many at once in the time that it takes for one.
 
-use std::sync::PoisonError;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use crate::engine::command::{Rejection, StoredFormula};
 use crate::engine::core::SharedStore;
 use crate::engine::findings::{Findings, MustWait, Wanted};
 use crate::ids::Lsn;
-use crate::limits::{COMMANDS_MAX, OVERLOAD_RETRY_AFTER_S};
+use crate::limits::{COMMANDS_MAX, OVERLOAD_RETRY_AFTER_S, READER_THREADS};
 use crate::log::{Looked, Patience, ReadError, Reader};
 use crate::record::{Record, codec};
 
@@ -25,7 +26,7 @@ type Job = Box<dyn FnOnce(&Shelves) + Send>;
 #[derive(Clone)]
 pub(super) struct Bodies {
     shelves: Shelves,
-    disk_thread: SyncSender<Job>,
+    disk_threads: SyncSender<Job>,
 }
 
 /// Where records stand.
@@ -44,17 +45,20 @@ enum Missing {
 }
 
 impl Bodies {
-    /// Starts the thread that waits for the disk. It ends with the last clone of this.
+    /// Starts the threads that wait for the disk. They end with the last clone of this.
     pub(super) fn start(reader: Reader, store: SharedStore) -> std::io::Result<Bodies> {
-        let (disk_thread, jobs) = sync_channel::<Job>(COMMANDS_MAX);
-        let shelves = Shelves::new(reader, store);
-        let for_thread = shelves.clone();
-        thread::Builder::new().name("sillage-reader".into()).spawn(move || {
-            for job in jobs {
-                job(&for_thread);
-            }
-        })?;
-        Ok(Bodies { shelves, disk_thread })
+        let (disk_threads, jobs) = sync_channel::<Job>(COMMANDS_MAX);
+        let (shelves, jobs) = (Shelves::new(reader, store), Arc::new(Mutex::new(jobs)));
+        for _ in 0..READER_THREADS {
+            let (shelves, jobs) = (shelves.clone(), Arc::clone(&jobs));
+            let work = move || {
+                while let Some(job) = next(&jobs) {
+                    job(&shelves)
+                }
+            };
+            thread::Builder::new().name("sillage-reader".into()).spawn(work)?;
+        }
+        Ok(Bodies { shelves, disk_threads })
     }
 
     /// The record at `lsn`, which must be durable, with the steps that are kept beside it;
@@ -101,7 +105,7 @@ impl Bodies {
     ) -> Result<T, Rejection> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |shelves| drop(answer.send(work(shelves))));
-        match self.disk_thread.try_send(job) {
+        match self.disk_threads.try_send(job) {
             Ok(()) => answered.await.map_err(|_| Rejection::OutcomeUnknown),
             Err(TrySendError::Full(_)) => {
                 Err(Rejection::Overloaded { retry_after_s: OVERLOAD_RETRY_AFTER_S })
@@ -109,6 +113,11 @@ impl Bodies {
             Err(TrySendError::Disconnected(_)) => Err(Rejection::OutcomeUnknown),
         }
     }
+}
+
+/// The next job, for whichever thread is free; `None` at the end.
+fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
+    jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 impl Shelves {
