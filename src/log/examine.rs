@@ -285,6 +285,11 @@ impl Examined {
             }
             self.missing(self.current.newest.max(self.durable));
         }
+        // Without SUPER nothing names the newest segment, but WATERMARK tells how far it went.
+        if self.cursor.next <= self.durable {
+            self.current.newest = self.cursor.next;
+            self.missing(self.durable);
+        }
         if self.cursor.epoch > self.current.epoch {
             let (file, offset) = (superblock::PATHS[0].into(), 0);
             let (lsns, fault) = (self.current.oldest..=self.cursor.last(), Fault::SuperBehind);
