@@ -143,9 +143,10 @@ pub const SNAPSHOT_LEAVES_SEGMENTS: u64 = 2;
 pub const SNAPSHOT_RATIO_PERCENT_DEFAULT: u32 = 100;
 /// What may be configured instead, in percent. Below a tenth nearly all writing is copying.
 pub const SNAPSHOT_RATIO_PERCENTS: std::ops::RangeInclusive<u32> = 10..=10_000;
-/// Niceness of the compactor's thread: under full load it gets a tenth of a processor, so that
-/// nobody notices it and it still comes to an end.
-pub const COMPACTOR_NICENESS: i32 = 10;
+/// Niceness of the compactor's thread, the highest there is: it takes what the others leave.
+/// Measured under full load on two processors, it comes to its end a quarter later than with 10,
+/// and the p99 of a POST meanwhile is 1.3 times that without it instead of 2.3 times.
+pub const COMPACTOR_NICENESS: i32 = 19;
 /// Records between two `Digest` records.
 pub const STATE_HASH_EVERY: u64 = 4096;
 /// Layers of the state that are laid aside. More than one wait only when snapshots came to
@@ -208,7 +209,7 @@ pub const SNAPSHOT_RECORD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (64 << 10);
 pub const SNAPSHOT_BLOCK_BYTES_MAX: usize = SNAPSHOT_RECORD_BYTES_MAX + 8;
 /// Bytes of a snapshot written and synced at once. A sync of the log that comes at the same time
 /// waits for so many at most.
-pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 /// Bytes of a snapshot read first by a stream; each further piece is twice as large, up to
 /// `SCAN_CHUNK_BYTES`. Holds a short list's records.
 pub const SNAPSHOT_PIECE_BYTES_MIN: usize = 16 << 10;
