@@ -43,6 +43,8 @@ pub struct Durable(Arc<Shared>);
 struct Shared {
     lsn: AtomicU64,
     advanced: Notify,
+    /// Apart from `advanced`: who waits for the end is not to be woken by every commit.
+    failed: Notify,
 }
 
 /// Stands for "poisoned" in place of an LSN.
@@ -84,11 +86,11 @@ impl Durable {
     /// Completes when the log has failed.
     pub(super) async fn poisoned(&self) {
         loop {
-            let advanced = self.0.advanced.notified();
+            let failed = self.0.failed.notified();
             if self.lsn().is_err() {
                 return;
             }
-            advanced.await;
+            failed.await;
         }
     }
 
@@ -99,11 +101,15 @@ impl Durable {
 
     pub(super) fn poison(&self) {
         self.advance(Lsn(POISONED));
+        self.0.failed.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Wake, Waker};
+
     use super::*;
 
     #[test]
@@ -111,5 +117,26 @@ mod tests {
         let pending = Pending::new(Lsn(7), "reply");
         let pending = pending.open(Lsn(6)).expect_err("not durable yet");
         assert_eq!(pending.open(Lsn(7)).expect("durable"), "reply");
+    }
+
+    #[test]
+    fn a_commit_does_not_wake_who_waits_for_the_failure_and_the_failure_does() {
+        struct Wakes(AtomicU64);
+        impl Wake for Wakes {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let wakes = Arc::new(Wakes(AtomicU64::new(0)));
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut cx = Context::from_waker(&waker);
+        let durable = Durable::default();
+        let mut poisoned = pin!(durable.poisoned());
+        assert!(poisoned.as_mut().poll(&mut cx).is_pending());
+        durable.advance(Lsn(1));
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+        durable.poison();
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert!(poisoned.as_mut().poll(&mut cx).is_ready());
     }
 }
