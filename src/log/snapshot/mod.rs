@@ -11,8 +11,9 @@
 //! ```
 //! Every block and page has a checksum that is seeded with store, snapshot and its own offset:
 //! what is stale, copied or misdirected fails it. A lookup asks the filter, then the fences,
-//! which are both in memory, and reads one page; a record costs one block more. Whatever does
-//! not verify is an error with its place, never a missing answer.
+//! which are both in memory, and reads one page. Where the blocks stand is in memory, too (see
+//! `places`), so a record costs the reading of one block. Whatever does not verify is an error
+//! with its place, never a missing answer.
 //!
 //! **Writing** ([`SnapshotWriter`]): aside, in bounded pieces that are each synced; then read
 //! back and verified as a whole; only then renamed. A file of a snapshot's name is therefore
@@ -24,6 +25,7 @@
 mod block;
 mod filter;
 mod layout;
+mod places;
 mod stream;
 mod table;
 mod verify;

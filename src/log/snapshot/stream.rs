@@ -9,13 +9,14 @@ use crate::log::page::PAGE_BYTES;
 use crate::log::to_usize;
 
 use super::block::Block;
-use super::table::{self, BlockPlace, FENCE_BYTES, Shape};
+use super::table::{self, Shape};
 use super::view::{Inner, Snapshot};
 
 /// Records by ascending LSN.
 pub struct RecordStream {
     snapshot: Snapshot,
-    places: EntryStream,
+    /// The index of the block to be read next.
+    next: usize,
     window: Window,
     block: Block,
     /// Where in the block the next record begins.
@@ -28,13 +29,10 @@ pub struct RecordStream {
 
 impl RecordStream {
     pub(super) fn new(snapshot: Snapshot, after: Lsn) -> RecordStream {
-        let mut places = EntryStream::new(snapshot.clone(), 0);
-        if after > Lsn::ZERO {
-            places.begin_at(after);
-        }
+        let next = snapshot.inner.places.floor(after).unwrap_or(0);
         let (window, block) = (Window::default(), Block::default());
         let seen = (after == Lsn::ZERO).then_some(0);
-        RecordStream { snapshot, places, window, block, at: 0, last: after, seen }
+        RecordStream { snapshot, next, window, block, at: 0, last: after, seen }
     }
 
     /// The next record; `None` after the last.
@@ -67,15 +65,14 @@ impl RecordStream {
 
     fn next_block(&mut self) -> Result<bool, ReadError> {
         let inner = &self.snapshot.inner;
-        let Some(entry) = self.places.next()? else {
+        let Some(place) = inner.places.get(self.next) else {
             let all = self.seen.is_none_or(|seen| seen == inner.footer.records);
             return if all { Ok(false) } else { Err(inner.damaged(inner.footer.at)) };
         };
-        let place = BlockPlace::decode(entry);
         let bytes = inner.block_bytes(&place)?;
         let bytes = self.window.get(inner, place.at, bytes, inner.footer.tables[0].at)?;
         inner.unpack(&place, bytes, &mut self.block)?;
-        self.at = 0;
+        (self.at, self.next) = (0, self.next + 1);
         Ok(true)
     }
 }
@@ -87,31 +84,19 @@ pub struct EntryStream {
     window: Window,
     /// The page to be read next.
     page: usize,
-    /// In that page, all entries below the last whose key is not above this are passed over.
-    begin: Option<[u8; FENCE_BYTES]>,
     /// The entries of the page read last.
     entries: Vec<u8>,
     /// Where among them the next begins.
     at: usize,
     last: Vec<u8>,
-    /// Entries seen from the table's first on; `None`: the stream began further on.
-    seen: Option<u64>,
+    /// Entries seen.
+    seen: u64,
 }
 
 impl EntryStream {
     pub(super) fn new(snapshot: Snapshot, table: usize) -> EntryStream {
         let (window, entries, last) = (Window::default(), Vec::new(), Vec::new());
-        let (page, begin, at, seen) = (0, None, 0, Some(0));
-        EntryStream { snapshot, table, window, page, begin, entries, at, last, seen }
-    }
-
-    /// In the table of blocks: begins at the block that holds `lsn`, or would. Its keys are no
-    /// longer than fences, which hence name the one page to begin with.
-    fn begin_at(&mut self, lsn: Lsn) {
-        let key = lsn.0.to_be_bytes();
-        let fences = &self.snapshot.inner.fences[self.table];
-        self.page = table::candidates(fences, &key).end.saturating_sub(1);
-        (self.begin, self.seen) = (Some(key), None);
+        EntryStream { snapshot, table, window, page: 0, entries, at: 0, last, seen: 0 }
     }
 
     /// The next entry, whole; `None` after the last.
@@ -134,7 +119,7 @@ impl EntryStream {
         self.last.clear();
         self.last.extend_from_slice(key);
         self.at += shape.entry_bytes;
-        self.seen = self.seen.map(|seen| seen + 1);
+        self.seen += 1;
         Ok(Some(entry))
     }
 
@@ -143,8 +128,7 @@ impl EntryStream {
         let (place, shape) = (&inner.footer.tables[self.table], Shape::ALL[self.table]);
         let end = inner.page_at(self.table, to_usize(place.pages));
         if self.page as u64 == place.pages {
-            let all = self.seen.is_none_or(|seen| seen == place.entries);
-            return if all { Ok(false) } else { Err(inner.damaged(end)) };
+            return if self.seen == place.entries { Ok(false) } else { Err(inner.damaged(end)) };
         }
         let at = inner.page_at(self.table, self.page);
         let page = self.window.get(inner, at, PAGE_BYTES, end)?;
@@ -152,10 +136,9 @@ impl EntryStream {
         if table::fence(entries) != inner.fences[self.table][self.page] {
             return Err(inner.damaged(at));
         }
-        let begin = self.begin.take().and_then(|key| shape.floor(entries, &key));
         self.entries.clear();
         self.entries.extend_from_slice(entries);
-        (self.at, self.page) = (begin.unwrap_or(0), self.page + 1);
+        (self.at, self.page) = (0, self.page + 1);
         Ok(true)
     }
 }

@@ -15,6 +15,7 @@ use crate::log::to_usize;
 use super::block::{self, Block};
 use super::filter::Filter;
 use super::layout::{self, FILTERS, Footer, STATE, SectionPlace, Seed, TABLES};
+use super::places::Places;
 use super::stream::{EntryStream, RecordStream};
 use super::table::{self, BlockPlace, FENCE_BYTES, Shape};
 use super::{Looked, Patience, SnapshotFault, SnapshotHead, TableName, snapshot_path};
@@ -34,11 +35,13 @@ pub(super) struct Inner {
     pub(super) footer: Footer,
     pub(super) fences: [Vec<u64>; TABLES],
     pub(super) filters: [Filter; TABLES - 1],
+    pub(super) places: Places,
 }
 
 impl Snapshot {
-    /// Opens the snapshot that SUPER names. Verifies head, footer, fences, filters and the
-    /// state's section; blocks and pages are verified whenever they are read.
+    /// Opens the snapshot that SUPER names. Verifies head, footer, fences, filters, the table of
+    /// blocks and the state's section; blocks and all other pages are verified whenever they are
+    /// read.
     ///
     /// # Errors
     /// [`SnapshotFault`].
@@ -76,9 +79,29 @@ impl Snapshot {
             footer,
             fences: Default::default(),
             filters: Default::default(),
+            places: Places::default(),
         };
         inner.load()?;
-        Ok(Snapshot { inner: Arc::new(inner) })
+        let mut snapshot = Snapshot { inner: Arc::new(inner) };
+        let places = snapshot.read_places()?;
+        Arc::get_mut(&mut snapshot.inner).expect("nobody else has it yet").places = places;
+        Ok(snapshot)
+    }
+
+    /// Reads the table of blocks.
+    fn read_places(&self) -> Result<Places, ReadError> {
+        let mut places = Places::default();
+        // Bounded by the file: the footer is sound, and every page that it counts has entries.
+        let table = &self.inner.footer.tables[0];
+        let room = table.pages.saturating_mul(Shape::BLOCKS.entries_per_page() as u64);
+        places.reserve(to_usize(table.entries.min(room)));
+        let mut entries = EntryStream::new(self.clone(), 0);
+        while let Some(entry) = entries.next()? {
+            let place = BlockPlace::decode(entry);
+            self.inner.block_bytes(&place)?;
+            places.push(&place).ok_or_else(|| self.inner.damaged(table.at))?;
+        }
+        Ok(places)
     }
 
     /// What it covers.
@@ -142,8 +165,7 @@ impl Snapshot {
         })
     }
 
-    /// Puts the record with this LSN into `out`, in place of what was there. Reads one page and
-    /// one block.
+    /// Puts the record with this LSN into `out`, in place of what was there. Reads one block.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] and [`ReadError::Disk`].
@@ -154,11 +176,9 @@ impl Snapshot {
         out: &mut Vec<u8>,
     ) -> Result<Looked<()>, ReadError> {
         out.clear();
-        let mut page = [0; PAGE_BYTES];
-        let place = match self.inner.floor(0, &lsn.0.to_be_bytes(), patience, &mut page)? {
-            Looked::Found(entry) => BlockPlace::decode(&page[entry]),
-            Looked::Absent => return Ok(Looked::Absent),
-            Looked::NotCached => return Ok(Looked::NotCached),
+        let places = &self.inner.places;
+        let Some(place) = places.floor(lsn).and_then(|index| places.get(index)) else {
+            return Ok(Looked::Absent);
         };
         // The packed block is read into `out` too: a caller that uses it again spares memory.
         out.resize(self.inner.block_bytes(&place)?, 0);
