@@ -154,6 +154,9 @@ pub const SNAPSHOT_RATIO_PERCENTS: std::ops::RangeInclusive<u32> = 10..=10_000;
 /// Measured under full load on two processors, it comes to its end a quarter later than with 10,
 /// and the p99 of a POST meanwhile is 1.3 times that without it instead of 2.3 times.
 pub const COMPACTOR_NICENESS: i32 = 19;
+/// How long the thread that frees what a snapshot has made superfluous stays on after it: twice
+/// the second for which mimalloc keeps freed memory before it gives it back to the system.
+pub const FREED_MEMORY_STAYS_MS: u64 = 2000;
 /// Records between two `Digest` records.
 pub const STATE_HASH_EVERY: u64 = 4096;
 /// Layers of the state that are laid aside. More than one wait only when snapshots came to

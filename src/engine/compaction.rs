@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::compactor::{self, CompactError, Compacted, SnapshotReport, Task};
 use super::core::Core;
 use super::writer::Mail;
-use crate::limits::COMPACTOR_NICENESS;
+use crate::limits::{COMPACTOR_NICENESS, FREED_MEMORY_STAYS_MS};
 use crate::log::{self, SnapshotInfo};
 use crate::metrics::Metrics;
 
@@ -158,6 +159,7 @@ impl Compaction {
             if let Err(error) = obsolete.remove() {
                 tracing::warn!(%error, "files that nobody needs could not be removed");
             }
+            let_memory_go();
         };
         if let Err(error) = thread::Builder::new().name("compactor-tidy".into()).spawn(tidy) {
             tracing::warn!(%error, "no thread to remove old files; the next start does it");
@@ -201,6 +203,15 @@ fn answer(wishes: Vec<oneshot::Sender<SnapshotAnswer>>, answer: SnapshotAnswer) 
         // Whoever has gone away needs no answer.
         let _gone = wish.send(answer);
     }
+}
+
+/// Has the allocator give back to the system what was freed before, by this thread and by the
+/// compactor. It does so a while after memory was freed, and only when some thread comes by that
+/// ends or asks for fresh pages: on a server that falls idle after a compaction nobody does, and
+/// all of it would count as ours until somebody calls. So this thread ends that much later.
+fn let_memory_go() {
+    // Waking up early does no harm: then it is given back later, as if we had not waited.
+    thread::park_timeout(Duration::from_millis(FREED_MEMORY_STAYS_MS));
 }
 
 /// Lets every other thread of the machine go first, as far as the system allows it.
