@@ -3,10 +3,11 @@
 
 mod log_support;
 
-use log_support::{Records, as_disk, begin, compact, payload, state, write_snapshot};
+use log_support::{Records, as_disk, begin, compact, options, payload, state, write_snapshot};
 use sillage::ids::Lsn;
 use sillage::log::{
-    Access, Backup, Error, Fault, Kind, Log, Refusal, SimDisk, SimFault, StoreId, snapshot_path,
+    Access, Backup, Error, Fault, Kind, Log, Refusal, SimDisk, SimFault, SnapshotError,
+    SnapshotHead, SnapshotWriter, StoreId, prepare, snapshot_path,
 };
 
 /// Appends records and syncs them.
@@ -71,6 +72,7 @@ fn log_begins_at_the_newest_snapshot_and_keeps_what_the_older_one_needs() {
     let report = opened.report();
     assert_eq!(report.snapshot, taken[2]);
     assert_eq!((&report.snapshot_fallback, &report.covered_missing), (&None, &None));
+    assert_eq!(report.snapshot_older_damaged, None);
     assert!(report.clean_shutdown);
     assert!((120..130).contains(&report.delivered), "only what comes after it");
     assert_eq!(snapshots(&disk), [snapshot_path(taken[1]), snapshot_path(taken[2])]);
@@ -232,6 +234,71 @@ fn damaged_newest_snapshot_is_stood_in_for_set_aside_and_replaced() {
 }
 
 #[test]
+fn snapshot_that_the_disk_did_not_keep_as_written_gets_no_name() {
+    let (disk, _, taken) = build(1);
+    let prepared = prepare(as_disk(&disk), options()).expect("it can be read");
+    let head = *prepared.snapshot().expect("there is one").head();
+    drop(prepared);
+    let mut written = 0;
+    // The first whole chunk is on the disk long before the end, and rots there.
+    for flipped in [None, Some(8 * 5000), Some(8 * 60_000)] {
+        let head = SnapshotHead { lsn: taken[0].next(), ..head };
+        let mut out = SnapshotWriter::begin(as_disk(&disk), head).expect("begun");
+        let mut random = fastrand::Rng::with_seed(1);
+        for lsn in 1..=head.lsn.0.min(100) {
+            let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(30_000).collect();
+            out.record(Lsn(lsn), &bytes).expect("written");
+        }
+        let is_begun = |path: &std::sync::Arc<str>| path.starts_with("snapshots/") && path.ends_with(".tmp");
+        let path = disk.paths().into_iter().find(is_begun).expect("begun");
+        written = written.max(disk.bytes(&path).expect("it is there").len());
+        assert!(written > 60_000, "{written} bytes are on the disk already");
+        flipped.into_iter().for_each(|bit| disk.flip(&path, bit));
+        let ended = out.finish(b"state");
+        let is_named = disk.bytes(&snapshot_path(head.lsn)).is_some();
+        match flipped {
+            None => {
+                assert!(ended.is_ok() && is_named);
+                disk.lose(&snapshot_path(head.lsn));
+            }
+            Some(bit) => {
+                let is_told = matches!(ended, Err(SnapshotError::Unverified(_)));
+                assert!(is_told && !is_named, "bit {bit}: {ended:?}");
+            }
+        }
+        let left: Vec<_> = disk.paths().into_iter().filter(is_begun).collect();
+        assert!(left.is_empty(), "{flipped:?} leaves {left:?}");
+    }
+}
+
+#[test]
+fn damaged_older_snapshot_is_an_alarm_until_the_next_takes_its_place() {
+    for is_lost in [false, true] {
+        let (disk, mut expected, taken) = build(3);
+        let older = snapshot_path(taken[1]);
+        if is_lost {
+            disk.lose(&older)
+        } else {
+            disk.flip(&older, 8 * 20)
+        }
+        let (opened, found) = state(&disk).expect("opens");
+        assert_eq!(found, expected);
+        assert_eq!(opened.report().snapshot, taken[2]);
+        assert_eq!(opened.report().snapshot_fallback, None);
+        let alarm = opened.report().snapshot_older_damaged.clone().expect("an alarm");
+        let fault = if is_lost { Fault::SnapshotMissing } else { Fault::SnapshotDamaged };
+        assert_eq!((&*alarm.file, alarm.fault), (&*older, fault));
+        let mut log = opened.begin(b"opened").expect("begins");
+        fill(&mut log, &mut expected, 5);
+        compact(&disk, &mut log);
+        drop(log);
+        let (opened, found) = state(&disk).expect("opens");
+        assert_eq!(found, expected);
+        assert_eq!(opened.report().snapshot_older_damaged, None);
+    }
+}
+
+#[test]
 fn newest_snapshot_flipped_anywhere_never_gives_another_state() {
     let (disk, expected, taken) = build(2);
     let path = snapshot_path(taken[1]);
@@ -240,7 +307,7 @@ fn newest_snapshot_flipped_anywhere_never_gives_another_state() {
     for bit in (0..bits).step_by(1009) {
         let damaged = disk.fork();
         damaged.flip(&path, bit);
-        let prepared = sillage::log::prepare(as_disk(&damaged), log_support::options());
+        let prepared = sillage::log::prepare(as_disk(&damaged), options());
         let prepared = prepared.expect("one of the two opens");
         let snapshot = prepared.snapshot().expect("one of the two");
         if snapshot.head().lsn == taken[0] {
@@ -334,8 +401,7 @@ fn snapshot_of_another_store_or_another_place_is_not_taken() {
     let (disk, expected, taken) = build(2);
     let newest = snapshot_path(taken[1]);
     let other = SimDisk::new(9);
-    let options =
-        sillage::log::Options { store_if_new: StoreId([7; 16]), ..log_support::options() };
+    let options = sillage::log::Options { store_if_new: StoreId([7; 16]), ..options() };
     let (opened, _) = log_support::open_with(&as_disk(&other), options).expect("opens");
     let mut log = opened.begin(b"opened").expect("begins");
     fill(&mut log, &mut Records::new(), 30);

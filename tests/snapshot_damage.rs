@@ -215,3 +215,24 @@ fn stream_begins_at_the_block_that_holds_its_lsn() {
         assert!(model.streams_records(&snapshot, after).expect("not damaged there"));
     }
 }
+
+#[test]
+fn page_that_stands_in_the_place_of_another_is_noticed() {
+    let model = Model::random(16, 1500, 40);
+    let disk = SimDisk::new(16);
+    let named = model.write(&disk).expect("written");
+    let bytes = disk.bytes(&model.path()).expect("the file");
+    let pages: Vec<&[u8]> = bytes.chunks_exact(4096).collect();
+    let mut unanswered = 0;
+    for (at, pair) in pages.windows(2).enumerate() {
+        // As a disk that mixes up two addresses would have it: each page is whole.
+        let swapped = disk.fork();
+        swapped.damage(&model.path(), (at * 4096) as u64, &[pair[1], pair[0]].concat());
+        // Whatever is still answered is answered rightly: a key is never called absent.
+        if let Some(snapshot) = open(&swapped, &named) {
+            unanswered += u64::from(!model.agrees(&snapshot));
+            assert!(snapshot.verify(|_| {}).is_err(), "pages {at} and {}", at + 1);
+        }
+    }
+    assert!(unanswered > 10, "hardly any page was looked at");
+}

@@ -18,7 +18,7 @@ use super::page::PAGE_BYTES;
 use super::recovery::segment_names;
 use super::scan::Cursor;
 use super::segment::{self, SegmentHeader};
-use super::snapshot::{Snapshot, SnapshotFault, SnapshotHead};
+use super::snapshot::{Snapshot, SnapshotFault, SnapshotHead, snapshot_path};
 use super::superblock::{SnapshotRef, Super};
 use super::to_usize;
 use super::watermark::{self, Watermark};
@@ -31,6 +31,9 @@ pub(super) struct Base {
     pub(super) snapshot: Option<Snapshot>,
     /// Snapshots that SUPER names and that do not open, with what is wrong, newest first.
     pub(super) damaged: Vec<(SnapshotRef, Damage)>,
+    /// What is wrong with the older snapshot, if it does not open while the newest does. It is
+    /// left where it is: nothing rests on it, and the next snapshot takes its place.
+    pub(super) older_damaged: Option<Damage>,
 }
 
 impl Base {
@@ -42,12 +45,15 @@ impl Base {
         let mut damaged = Vec::new();
         for named in current.named() {
             match Snapshot::open(disk, &named, current.store) {
-                Ok(snapshot) => return Ok(Base { snapshot: Some(snapshot), damaged }),
+                Ok(snapshot) => {
+                    let older_damaged = damage_below(disk, current, named.lsn);
+                    return Ok(Base { snapshot: Some(snapshot), damaged, older_damaged });
+                }
                 Err(fault) => damaged.push((named, damage_of(&named, fault)?)),
             }
         }
         if reaches_back(&**disk, current)? {
-            return Ok(Base { snapshot: None, damaged });
+            return Ok(Base { snapshot: None, damaged, older_damaged: None });
         }
         let first = damaged.into_iter().next().map(|(_, damage)| damage);
         let lost = first.unwrap_or_else(|| unnamed(current));
@@ -92,6 +98,17 @@ impl Base {
         let fault = Fault::Frame(Flaw::History);
         Err(Damage { file, offset: 0, lsns, fault }.into())
     }
+}
+
+/// What is wrong with the snapshot that is to stand in for the one at `lsn`, as far as opening it
+/// tells. Whatever it is, it is no reason not to start.
+fn damage_below(disk: &Arc<dyn Disk>, current: &Super, lsn: Lsn) -> Option<Damage> {
+    let older = current.named().find(|named| named.lsn < lsn)?;
+    let fault = Snapshot::open(disk, &older, current.store).err()?;
+    Some(damage_of(&older, fault).unwrap_or_else(|_| {
+        let (file, lsns) = (snapshot_path(older.lsn).into(), Lsn(1)..=older.lsn);
+        Damage { file, offset: 0, lsns, fault: Fault::SnapshotDamaged }
+    }))
 }
 
 /// The cursor behind a snapshot.

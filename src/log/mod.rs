@@ -81,7 +81,7 @@ pub use retain::{Obsolete, Retain};
 pub use sealed::replay_sealed;
 pub use sim_disk::{SimDisk, SimFault};
 pub use snapshot::{
-    EntryStream, Looked, Patience, RecordStream, Snapshot, SnapshotError, SnapshotFault,
+    EntryStream, Gap, Looked, Patience, RecordStream, Snapshot, SnapshotError, SnapshotFault,
     SnapshotHead, SnapshotWriter, TableName, snapshot_path,
 };
 pub use spare::Preparer;

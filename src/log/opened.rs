@@ -104,29 +104,40 @@ impl Opened {
         drop(retain::tidy(&*self.disk, self.supers.current()));
         spare.replenish();
         self.index.push(SegmentIndex::empty(&header, Arc::clone(&file)));
-        let keeper = Keeper::new(Arc::clone(&self.disk));
-        let mut log = Log {
+        let current = Current::new(file, Seeds::new(store, first), first, bytes);
+        let mut log = self.into_log(watermark, durable, spare, current);
+        log.push(Kind::Opened, Place::Alone, payload);
+        log.sync()?;
+        Ok(log)
+    }
+
+    /// The log, about to write its first frame into `current`.
+    fn into_log(
+        self,
+        watermark: WatermarkFile,
+        durable: Watermark,
+        spare: Spare,
+        current: Current,
+    ) -> Log {
+        Log {
+            store: self.supers.current().store,
+            epoch: self.report.epoch,
+            snapshot: self.base.info(),
+            keeper: Keeper::new(Arc::clone(&self.disk)),
             disk: self.disk,
             _lock: self.lock,
             supers: self.supers,
             watermark,
             spare,
             index: Arc::new(RwLock::new(self.index)),
-            current: Current::new(file, Seeds::new(store, first), first, bytes),
-            store,
-            epoch,
+            current,
             last: durable,
             durable,
             last_kind: Kind::Seal,
             is_poisoned: false,
             was_refused: false,
-            snapshot: self.base.info(),
             covered: self.covered,
-            keeper,
-        };
-        log.push(Kind::Opened, Place::Alone, payload);
-        log.sync()?;
-        Ok(log)
+        }
     }
 
     /// Moves snapshots that do not open to `quarantine/`, before SUPER forgets them: so the

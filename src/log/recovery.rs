@@ -103,6 +103,9 @@ pub struct RecoveryReport {
     /// An alarm: this snapshot, newer than the one that was taken, could not be used. Nothing
     /// is lost, but what stood in for it cannot be replaced by anything.
     pub snapshot_fallback: Option<Damage>,
+    /// An alarm: the older snapshot does not open. Nothing is lost, but there is nothing to fall
+    /// back on should the one that was taken be damaged.
+    pub snapshot_older_damaged: Option<Damage>,
     /// An alarm: segments are gone that the newest snapshot covers. Nothing is lost, but there
     /// is nothing to fall back on should that snapshot be damaged.
     pub covered_missing: Option<Damage>,
@@ -190,6 +193,7 @@ impl Prepared {
         let current = *supers.current();
         report.snapshot = base.snapshot.as_ref().map_or(Lsn::ZERO, |found| found.head().lsn);
         report.snapshot_fallback = base.damaged.first().map(|(_, damage)| damage.clone());
+        report.snapshot_older_damaged.clone_from(&base.older_damaged);
         let (covered, missing) = covered(&*disk, &current, report.snapshot)?;
         report.covered_missing = missing;
         let mut walk = Walk {

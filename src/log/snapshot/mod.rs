@@ -32,7 +32,7 @@ mod verify;
 mod view;
 mod writer;
 
-pub use stream::{EntryStream, RecordStream};
+pub use stream::{EntryStream, Gap, RecordStream};
 pub use view::Snapshot;
 pub use writer::SnapshotWriter;
 

@@ -25,14 +25,27 @@ pub struct RecordStream {
     last: Lsn,
     /// Records seen from the snapshot's first on; `None`: the stream began further on.
     seen: Option<u64>,
+    /// The first LSN of the block read last; `None` before the first and after the last.
+    block_first: Option<Lsn>,
+}
+
+/// Records that cannot be read back: any of these LSNs may have been kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The first of them.
+    pub first: Lsn,
+    /// The last.
+    pub last: Lsn,
 }
 
 impl RecordStream {
     pub(super) fn new(snapshot: Snapshot, after: Lsn) -> RecordStream {
-        let next = snapshot.inner.places.floor(after).unwrap_or(0);
+        // Not at the block of `after` itself if that ends there: it may be damaged.
+        let next = snapshot.inner.places.floor(after.next()).unwrap_or(0);
         let (window, block) = (Window::default(), Block::default());
         let seen = (after == Lsn::ZERO).then_some(0);
-        RecordStream { snapshot, next, window, block, at: 0, last: after, seen }
+        let block_first = None;
+        RecordStream { snapshot, next, window, block, at: 0, last: after, seen, block_first }
     }
 
     /// The next record; `None` after the last.
@@ -63,12 +76,25 @@ impl RecordStream {
         Ok(self.block.record_at(&mut start))
     }
 
+    /// What cannot be read, after [`next`](RecordStream::next) has failed: from the first LSN that
+    /// it would have given, or earlier, to the last before the next block, readable or not.
+    #[must_use]
+    pub fn gap(self) -> Gap {
+        let first = self.block_first.unwrap_or(self.last).max(self.last.next());
+        let behind = self.snapshot.inner.places.get(self.next + 1).map(|place| place.first);
+        let end = self.snapshot.head().lsn;
+        let last = behind.map_or(end, |behind| Lsn(behind.0 - 1).min(end));
+        Gap { first: first.min(last), last }
+    }
+
     fn next_block(&mut self) -> Result<bool, ReadError> {
         let inner = &self.snapshot.inner;
+        self.block_first = None;
         let Some(place) = inner.places.get(self.next) else {
             let all = self.seen.is_none_or(|seen| seen == inner.footer.records);
             return if all { Ok(false) } else { Err(inner.damaged(inner.footer.at)) };
         };
+        self.block_first = Some(place.first);
         let bytes = inner.block_bytes(&place)?;
         let bytes = self.window.get(inner, place.at, bytes, inner.footer.tables[0].at)?;
         inner.unpack(&place, bytes, &mut self.block)?;
