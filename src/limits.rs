@@ -77,6 +77,9 @@ pub const LEASE_MS_MIN: u64 = 10;
 pub const LEASE_MS_MAX: u64 = 12 * 3600 * 1000;
 /// Lease when the consumer names none.
 pub const LEASE_MS_DEFAULT: u64 = 30_000;
+/// How long a message that cannot be read waits before it is leased again: as long as it would
+/// have been held, so that it takes no more of the consumers' time than a message that fails.
+pub const DAMAGED_DELAY_MS: u64 = LEASE_MS_DEFAULT;
 /// Bytes of leased messages after which they are sent while the rest is read: a hundred usual
 /// ones, and what a client that does not read keeps in memory.
 pub const LEASE_PIECE_BYTES: usize = 64 << 10;
@@ -166,8 +169,13 @@ pub const STATE_LAYERS_MAX: usize = 8;
 pub const IMAGE_ENTRY_BYTES_MAX: usize = 64 << 10;
 /// Quiet time after which the log is marked with its last durable LSN.
 pub const IDLE_MARK_MS: u64 = 15;
+/// Longest wait that a client may prefer: as long as a snapshot of the largest store takes.
+pub const PREFER_WAIT_S_MAX: u64 = 3600;
 /// `Retry-After` of a 503 for a full command queue.
 pub const OVERLOAD_RETRY_AFTER_S: u64 = 1;
+/// Decisions on one submission, of which each but the last named a formula that was gone before
+/// it could be shown. Each needs a withdrawal and a snapshot of its own: one is rare.
+pub const DECISIONS_MAX: u32 = 4;
 /// How long an idempotency key is remembered unless configured.
 pub const IDEMPOTENCY_RETENTION_MS_DEFAULT: u64 = 24 * 3600 * 1000;
 /// Shortest retention that may be configured: a key is remembered for a moment at least.

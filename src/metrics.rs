@@ -46,6 +46,14 @@ pub struct Metrics {
     pub snapshot_lsn: Gauge,
     /// Bytes of the newest snapshot; 0 without one.
     pub snapshot_bytes: Gauge,
+    /// Reads of stored records that found damage.
+    pub damaged_reads: Counter,
+    /// Leased messages that could not be read: each was given back with the reason `damaged`.
+    pub damaged_messages: Counter,
+    /// Backups sent to their end.
+    pub backups: Counter,
+    /// Backups that broke off: the client left, or damage was found.
+    pub backups_failed: Counter,
     /// Alarms of the last start: what the store holds twice was there only once.
     pub recovery_alarms: Gauge,
     /// Connections open now.
@@ -133,6 +141,10 @@ impl Metrics {
             compaction_seconds: Histogram::new(COMPACTION_SECONDS),
             snapshot_lsn: Gauge::default(),
             snapshot_bytes: Gauge::default(),
+            damaged_reads: Counter::default(),
+            damaged_messages: Counter::default(),
+            backups: Counter::default(),
+            backups_failed: Counter::default(),
             recovery_alarms: Gauge::default(),
             connections_open: Gauge::default(),
             connections_accepted: Counter::default(),
@@ -198,6 +210,12 @@ impl Metrics {
         let (lsn, bytes) = (self.snapshot_lsn.clone(), self.snapshot_bytes.clone());
         all.register("snapshot_lsn", "Everything up to this LSN is in the newest snapshot", lsn);
         all.register_with_unit("snapshot", "Size of the newest snapshot", Unit::Bytes, bytes);
+        let (reads, messages) = (self.damaged_reads.clone(), self.damaged_messages.clone());
+        all.register("damaged_reads", "Reads of stored records that found damage", reads);
+        all.register("damaged_messages", "Leased messages given back as damaged", messages);
+        all.register("backups", "Backups sent to their end", self.backups.clone());
+        let failed = self.backups_failed.clone();
+        all.register("backups_failed", "Backups that broke off", failed);
         all.register(
             "recovery_alarms",
             "Snapshots and covered segments that the last start found damaged or missing",

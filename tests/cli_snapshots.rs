@@ -201,6 +201,11 @@ fn start_warns_of_what_stands_in_for_something_damaged_and_says_how_to_cure_it()
     warned_of(&copy, &name(&newest));
 
     let copy = store.copy();
+    let older = files(&copy, "snapshots", "snap").swap_remove(0);
+    flip(&older, 20);
+    warned_of(&copy, &name(&older));
+
+    let copy = store.copy();
     let covered = files(&copy, "log", "seg").swap_remove(0);
     std::fs::remove_file(&covered).expect("removed");
     warned_of(&copy, &name(&covered));
@@ -226,21 +231,32 @@ fn damaged_bodies_are_called_damaged_and_never_get_into_a_backup_or_a_snapshot()
     let server = store.serve();
     let mut client = server.client();
     assert_problem(&client.get("/formulas/3"), 500);
-    assert_problem(&client.get("/formulas"), 500);
+    // The list goes on behind the block.
+    let refused = client.get("/formulas");
+    assert_problem(&refused, 500);
+    let behind = refused.json()["next"].as_str().expect("a cursor").to_owned();
+    let rest = client.get(&format!("/formulas?after={behind}")).expect(200).json();
+    assert_eq!(rest["formulas"][0]["seq"], {
+        let last = u64::from_str_radix(&behind[1..], 16).expect("a number");
+        last + 1
+    });
     assert_problem(&client.post("/formulas", numbered(0)), 500);
     client.post("/formulas", numbered(500)).expect(201);
     assert_problem(&client.send(&Call::new("POST", "/admin/snapshot")), 500);
     assert_eq!(metric(&mut client, "sillage_compactions_failed_total"), 1);
+    assert!(metric(&mut client, "sillage_damaged_reads_total") >= 3);
     let backup = store.beside("backup.tar");
     let url = format!("http://{}", server.address());
     let output = run(["backup", &url, backup.to_str().expect("plain")]);
     assert!(!output.status.success(), "{output:?}");
     assert!(!backup.exists(), "what has no whole source gets no name");
+    assert_eq!(metric(&mut client, "sillage_backups_failed_total"), 1);
     server.terminate();
 
     let text = says(&about(&store, &["compact"], &[]), 65);
     assert!(text.contains(&name(&newest)) && text.contains("sillage repair"), "{text}");
-    says(&about(&store, &["repair"], &[]), 0);
+    let text = says(&about(&store, &["repair"], &[]), 0);
+    assert!(text.contains("sillage compact"), "it rests on one snapshot until then: {text}");
     says(&about(&store, &["compact"], &[]), 0);
     says(&about(&store, &["check"], &[]), 0);
     let server = store.serve();

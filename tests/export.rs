@@ -108,8 +108,8 @@ fn import_goes_on_where_another_one_stopped_and_reports_what_is_invalid() {
     let said = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(said.contains("1300 new, 1200 duplicate, 3 invalid"), "{said}");
     assert!(said.contains("line 2501: Malformed"), "{said}");
-    assert!(said.contains("line 2502: id is not that of this make-up"), "{said}");
-    assert!(said.contains("line 2503: accepted_at is not a date"), "{said}");
+    assert!(said.contains("line 2502: /id is not that of this make-up"), "{said}");
+    assert!(said.contains("line 2503: /accepted_at is not a date"), "{said}");
 }
 
 #[test]

@@ -105,6 +105,8 @@ pub(crate) struct RepairSummary {
     pub(crate) has_written: bool,
     /// Whether there are copies of what was there before.
     pub(crate) has_copies: bool,
+    /// Snapshots among them.
+    pub(crate) snapshots_aside: usize,
 }
 
 /// Verifies every frame, replays and checks the invariants; changes nothing.
@@ -250,6 +252,7 @@ fn give_up(
     Ok(RepairSummary {
         has_written: !report.mended.is_empty() || !report.quarantined.is_empty(),
         has_copies: !report.quarantined.is_empty(),
+        snapshots_aside: report.quarantined.iter().filter(|it| it.contains(".snap")).count(),
         lost: report.lost,
     })
 }
@@ -267,7 +270,12 @@ fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, Stor
         return Err(StoreFault::Damaged(Box::new(damage.clone().into())));
     }
     if inspection.damage.is_empty() {
-        return Ok(RepairSummary { lost: Vec::new(), has_written: false, has_copies: false });
+        return Ok(RepairSummary {
+            lost: Vec::new(),
+            has_written: false,
+            has_copies: false,
+            snapshots_aside: 0,
+        });
     }
     let options = log::Options {
         tail: TailPolicy::Accept,
@@ -284,7 +292,7 @@ fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, Stor
     core.close().map_err(|error| StoreFault::of_log(directory, error))?;
     // Not those of the report, which also has the losses of earlier repairs.
     let lost = inspection.damage.iter().map(|damage| damage.lsns.clone()).collect();
-    Ok(RepairSummary { lost, has_written: true, has_copies: true })
+    Ok(RepairSummary { lost, has_written: true, has_copies: true, snapshots_aside: 0 })
 }
 
 /// The directory of a store that is there.

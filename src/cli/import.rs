@@ -5,16 +5,16 @@
 //! duplicate, so an import that was interrupted is gone on with by running it again.
 
 use std::borrow::Cow;
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
-use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use crate::cli::chunks::{End, Fill, Taker, hand_over};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::input::{Formulas, InputError};
+use crate::cli::input::Formulas;
 use crate::cli::retry::for_terminal;
 use crate::cli::settings_args::SettingArgs;
 use crate::cli::store::{Store, StoreSettings};
@@ -31,9 +31,9 @@ use crate::time::Timestamp;
 /// Store formulas from a file in a store that nobody serves, with their dates
 ///
 /// The file is what `sillage export` writes, or anything that `sillage submit` takes. A line with
-/// accepted_at keeps that date, others get today's. A line with an id must have the make-up of
-/// that id. `seq` is given anew. Nothing is ever stored twice: when a run was interrupted, run the
-/// same command again.
+/// accepted_at keeps that date, which must not lie ahead, others get today's. A line with an id
+/// must have the make-up of that id. `seq` is given anew. Nothing is ever stored twice: when a run
+/// was interrupted, run the same command again.
 ///
 /// Each imported formula is announced on the queue `formulas`, like one that was accepted.
 #[derive(Debug, clap::Args)]
@@ -67,111 +67,72 @@ pub(crate) fn run(arguments: &ImportArgs, out: &mut impl Write) -> Result<Exit, 
     let formulas = Formulas::new(input, layout_by_name(path)).of_at_most(EXPORT_LINE_BYTES_MAX);
     let settings = StoreSettings::of(&config, system::fresh_seed()?);
     let store = Store::open(&config.data, settings).map_err(Failure::of_store(&config.data))?;
-    let mut run = Run {
-        engine: store.engine(),
-        rules: Rules { concentration_max: config.concentration_max },
-        tally: Tally::default(),
-        bar: progress::of_bytes(bytes),
-    };
-    let end = system::runtime()?.block_on(run.import_all(formulas));
-    run.bar.finish_and_clear();
-    // What was stored before a failure is stored: say so in any case.
-    let Run { tally, engine, .. } = run;
+    let rules = Rules { concentration_max: config.concentration_max };
+    let mut run = Run { engine: store.engine(), rules };
+    let (mut tally, bar) = (Tally::default(), progress::of_bytes(bytes));
+    let end = system::runtime()?.block_on(hand_over(&mut run, formulas, &mut tally, &bar));
+    bar.finish_and_clear();
     // The log is closed when the last handle is gone.
-    drop(engine);
+    drop(run);
     let closed = store.close(&config.data).map_err(Failure::of_store(&config.data));
+    // What was stored before a failure is stored: say so in any case.
     tally.print(path, out).map_err(Failure::Output)?;
     match end {
         Ok(()) => closed.map(drop)?,
         Err(End::Input(error)) => return Err(unreadable(error)),
-        Err(End::Refused(rejection)) => return Err(Failure::of_rejection(&config.data, rejection)),
+        Err(End::Failed(rejection)) => return Err(Failure::of_rejection(&config.data, rejection)),
     }
     Ok(if tally.invalid == 0 { Exit::Success } else { Exit::Data })
 }
 
-/// One run over one input.
+/// The store that takes the formulas.
 struct Run {
     engine: Engine,
     rules: Rules,
-    tally: Tally,
-    bar: ProgressBar,
-}
-
-/// Why a run ended early.
-enum End {
-    Input(InputError),
-    Refused(Rejection),
-}
-
-/// How far a chunk was filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Filled {
-    ToTheBrim,
-    ToTheEnd,
 }
 
 /// Formulas that are stored together.
 #[derive(Default)]
 struct Chunk {
     items: Vec<Item>,
+    /// The line of the input on which each formula began.
+    lines: Vec<u64>,
     bytes: usize,
 }
 
-impl Chunk {
-    fn is_full(&self) -> bool {
-        self.items.len() >= IMPORT_CHUNK_LINES || self.bytes >= IMPORT_CHUNK_BYTES
-    }
-}
+impl Taker for Run {
+    type Chunk = Chunk;
+    type Failure = Rejection;
 
-impl Run {
-    async fn import_all<R: BufRead>(&mut self, mut formulas: Formulas<R>) -> Result<(), End> {
-        loop {
-            let mut chunk = Chunk::default();
-            let filled = self.fill(&mut chunk, &mut formulas);
-            // What stands in front of a broken place is stored all the same.
-            let bytes = chunk.bytes as u64;
-            if !chunk.items.is_empty() {
-                self.store(chunk.items).await.map_err(End::Refused)?;
-            }
-            self.bar.inc(bytes);
-            self.bar.set_message(self.tally.to_string());
-            if filled.map_err(End::Input)? == Filled::ToTheEnd {
-                return Ok(());
-            }
+    fn add(&self, chunk: &mut Chunk, line: u64, text: Vec<u8>) -> Result<(), String> {
+        chunk.bytes += text.len() + 1;
+        let item = read(&text, &self.rules, self.engine.now()).map_err(|fault| describe(&fault))?;
+        chunk.items.push(item);
+        chunk.lines.push(line);
+        Ok(())
+    }
+
+    fn fill_of(chunk: &Chunk) -> Fill {
+        Fill {
+            bytes: chunk.bytes as u64,
+            is_empty: chunk.items.is_empty(),
+            is_full: chunk.items.len() >= IMPORT_CHUNK_LINES || chunk.bytes >= IMPORT_CHUNK_BYTES,
         }
     }
 
-    fn fill<R: BufRead>(
-        &mut self,
-        chunk: &mut Chunk,
-        formulas: &mut Formulas<R>,
-    ) -> Result<Filled, InputError> {
-        while !chunk.is_full() {
-            let Some(found) = formulas.next()? else { return Ok(Filled::ToTheEnd) };
-            let text = match found.text {
-                Ok(text) => text,
-                Err(unsendable) => {
-                    self.tally.refuse(found.line, || unsendable.to_string());
-                    continue;
-                }
-            };
-            chunk.bytes += text.len() + 1;
-            match read(&text, &self.rules) {
-                Ok(item) => chunk.items.push(item),
-                Err(fault) => self.tally.refuse(found.line, || describe(&fault)),
-            }
-        }
-        Ok(Filled::ToTheBrim)
-    }
-
-    async fn store(&mut self, items: Vec<Item>) -> Result<(), Rejection> {
+    async fn take(&mut self, chunk: Chunk, tally: &mut Tally) -> Result<(), Rejection> {
+        let Chunk { items, lines, .. } = chunk;
         let batch =
             Batch { items, mode: BatchMode::PerItem, key: None, request_id: Box::default() };
         let reply = self.engine.accept_batch(batch).await?;
-        for item in reply.items {
+        for (item, line) in reply.items.into_iter().zip(lines) {
             match item {
-                ItemReply::Accepted(_) => self.tally.new += 1,
-                ItemReply::Duplicate(_) => self.tally.duplicates += 1,
+                ItemReply::Accepted(_) => tally.new += 1,
+                ItemReply::Duplicate(_) => tally.duplicates += 1,
+                // Nobody withdraws while we have the store to ourselves.
+                ItemReply::Forgotten(seq) => {
+                    tally.refuse(line, || format!("it repeats {seq}, which is gone"));
+                }
                 ItemReply::KeyReused | ItemReply::Invalid(_) => {
                     unreachable!("no line has a key, and what is invalid was not handed over")
                 }
@@ -210,10 +171,15 @@ enum LineFault {
     OtherId,
     /// Its date is none.
     Date,
+    /// Its date lies ahead of this machine's clock.
+    Future {
+        /// What the clock says.
+        now: Timestamp,
+    },
 }
 
-/// Reads a line.
-fn read(text: &[u8], rules: &Rules) -> Result<Item, LineFault> {
+/// Reads a line at this time.
+fn read(text: &[u8], rules: &Rules, now: Timestamp) -> Result<Item, LineFault> {
     // Whatever is no line of ours is judged, and refused, as the API would.
     let line = serde_json::from_slice::<Line<'_>>(text).ok().filter(|_| text.starts_with(b"{"));
     let Some(line) = line else {
@@ -225,7 +191,10 @@ fn read(text: &[u8], rules: &Rules) -> Result<Item, LineFault> {
         return Err(LineFault::OtherId);
     }
     let date = line.accepted_at.map(|date| date.parse()).transpose();
-    Ok(item(checked, date.map_err(|_| LineFault::Date)?))
+    match date.map_err(|_| LineFault::Date)? {
+        Some(date) if date > now => Err(LineFault::Future { now }),
+        date => Ok(item(checked, date)),
+    }
 }
 
 /// What a client would send of the line. A member that it lacks is missed by who reads this.
@@ -256,9 +225,12 @@ fn item(checked: Checked, accepted_at: Option<Timestamp>) -> Item {
 fn describe(fault: &LineFault) -> String {
     let invalid = match fault {
         LineFault::Invalid(invalid) => invalid,
-        LineFault::OtherId => return "id is not that of this make-up".to_owned(),
+        LineFault::OtherId => return "/id is not that of this make-up".to_owned(),
         LineFault::Date => {
-            return "accepted_at is not a date such as 2026-11-21T08:30:00.250Z".to_owned();
+            return "/accepted_at is not a date such as 2026-11-21T08:30:00.250Z".to_owned();
+        }
+        LineFault::Future { now } => {
+            return format!("/accepted_at lies in the future: this machine's clock says {now}");
         }
     };
     let kind = if invalid.malformed { Kind::MalformedBody } else { Kind::InvalidFormula };
@@ -280,8 +252,15 @@ mod tests {
     const RULES: Rules = Rules { concentration_max: 100 };
     const MATERIALS: &str = r#""materials":[{"name":"x","concentration":1.50}]"#;
 
+    /// What the clock says.
+    const NOW: &str = "2026-11-21T08:30:00.250Z";
+
+    fn now() -> Timestamp {
+        NOW.parse().expect("a date")
+    }
+
     fn fault(line: &str) -> String {
-        match read(line.as_bytes(), &RULES) {
+        match read(line.as_bytes(), &RULES, now()) {
             Err(fault) => describe(&fault),
             Ok(item) => panic!("{line} was read: {item:?}"),
         }
@@ -295,11 +274,12 @@ mod tests {
         let own = format!(r#""id":"{id}","seq":7,"accepted_at":"2026-11-21T08:30:00.250Z""#);
         let exported = format!(r#"{{{own},"name":"a",{MATERIALS}}}"#);
         for line in [&plain, &exported] {
-            let (submission, date) = match read(line.as_bytes(), &RULES).expect("it is valid") {
-                Item::Valid(submission) => (submission, None),
-                Item::Imported(submission, date) => (submission, Some(date.to_string())),
-                Item::Invalid(problem) => panic!("{problem}"),
-            };
+            let (submission, date) =
+                match read(line.as_bytes(), &RULES, now()).expect("it is valid") {
+                    Item::Valid(submission) => (submission, None),
+                    Item::Imported(submission, date) => (submission, Some(date.to_string())),
+                    Item::Invalid(problem) => panic!("{problem}"),
+                };
             assert_eq!((&submission.formula, submission.fingerprint), (&checked.formula, id));
             let is_exported = line.contains("accepted_at");
             assert_eq!(date, is_exported.then(|| "2026-11-21T08:30:00.250Z".to_owned()));
@@ -310,11 +290,16 @@ mod tests {
     fn lines_that_contradict_themselves_are_refused() {
         let id = "0".repeat(64);
         let with = |member: &str| format!(r#"{{{member},"name":"a",{MATERIALS}}}"#);
-        assert_eq!(fault(&with(&format!(r#""id":"{id}""#))), "id is not that of this make-up");
-        assert_eq!(fault(&with(r#""id":"""#)), "id is not that of this make-up");
+        assert_eq!(fault(&with(&format!(r#""id":"{id}""#))), "/id is not that of this make-up");
+        assert_eq!(fault(&with(r#""id":"""#)), "/id is not that of this make-up");
         assert!(
-            fault(&with(r#""accepted_at":"yesterday""#)).starts_with("accepted_at is not a date")
+            fault(&with(r#""accepted_at":"yesterday""#)).starts_with("/accepted_at is not a date")
         );
+        let at = |date: &str| with(&format!(r#""accepted_at":"{date}""#));
+        assert!(read(at(NOW).as_bytes(), &RULES, now()).is_ok(), "this very moment");
+        let ahead = fault(&at("2026-11-21T08:30:00.251Z"));
+        assert!(ahead.starts_with("/accepted_at lies in the future"), "{ahead}");
+        assert!(ahead.contains(NOW), "{ahead}");
     }
 
     #[test]

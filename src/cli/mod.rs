@@ -11,6 +11,7 @@
 mod archive;
 mod backup;
 pub mod bench;
+mod chunks;
 mod compact;
 mod copy_fault;
 mod events;

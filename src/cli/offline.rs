@@ -94,7 +94,12 @@ fn outcome(directory: &str, done: &RepairSummary) -> String {
         lost => format!("without LSN {lost}"),
     };
     let copies = if done.has_copies { "; what was there is in quarantine/" } else { "" };
-    format!("{directory} opens again {lost}{copies}")
+    let next = match done.snapshots_aside {
+        0 => String::new(),
+        // Until then there is nothing to fall back on.
+        _ => format!("; a snapshot is among it: next, `sillage compact {directory}`"),
+    };
+    format!("{directory} opens again {lost}{copies}{next}")
 }
 
 /// LSNs on the command line: `A..B`, both ends included, or one alone.

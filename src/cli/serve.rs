@@ -150,6 +150,13 @@ fn warn_of_what_is_left(address: SocketAddr, recovered: &Recovered) {
              new snapshot; the damaged one is in quarantine/"
         );
     }
+    if let Some(Damage { file, offset, fault, .. }) = &recovered.snapshot_older_damaged {
+        warn!(
+            %file, offset, %fault, next,
+            "the older snapshot cannot be used: nothing is lost, but there is nothing to fall \
+             back on should the newest be damaged; look to the disk, and take a new snapshot"
+        );
+    }
     if let Some(Damage { file, fault, .. }) = &recovered.covered_missing {
         warn!(
             %file, %fault, next,

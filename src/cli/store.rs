@@ -67,6 +67,8 @@ pub(crate) struct Recovered {
     pub(crate) snapshot: Lsn,
     /// The snapshot that could not be used, while an older one or the whole log could.
     pub(crate) snapshot_fallback: Option<Damage>,
+    /// The older snapshot, if it could not stand in for the newest.
+    pub(crate) snapshot_older_damaged: Option<Damage>,
     /// A segment that is gone while a snapshot covers it.
     pub(crate) covered_missing: Option<Damage>,
     /// How long recovery took.
@@ -111,11 +113,16 @@ impl Store {
             quarantined_bytes: report.quarantined_bytes,
             snapshot: report.snapshot,
             snapshot_fallback: report.snapshot_fallback,
+            snapshot_older_damaged: report.snapshot_older_damaged,
             covered_missing: report.covered_missing,
             seconds: watch.seconds(),
         };
         metrics.recovery_seconds.set(recovered.seconds);
-        let alarms = [&recovered.snapshot_fallback, &recovered.covered_missing];
+        let alarms = [
+            &recovered.snapshot_fallback,
+            &recovered.snapshot_older_damaged,
+            &recovered.covered_missing,
+        ];
         let raised = alarms.into_iter().flatten().map(|_| 1).sum();
         metrics.recovery_alarms.set(raised);
         Ok(Store { engine, writer, metrics, recovered, random })

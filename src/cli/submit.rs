@@ -12,12 +12,12 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use hyper::StatusCode;
-use indicatif::ProgressBar;
 use sha2::{Digest as _, Sha256};
 
+use crate::cli::chunks::{End, Fill, Taker, hand_over};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::http_client::{Answer, Call, CallError, HttpClient, Server};
-use crate::cli::input::{Formulas, InputError, Layout};
+use crate::cli::input::{Formulas, Layout};
 use crate::cli::retry::{Patience, Problem, is_transient, refusal};
 use crate::cli::tally::Tally;
 use crate::cli::{progress, system};
@@ -54,16 +54,15 @@ pub(crate) fn run(arguments: &SubmitArgs, out: &mut impl Write) -> Result<Exit, 
         random: fastrand::Rng::with_seed(system::fresh_seed()?),
         nonce: system::fresh_seed()?,
         chunks: 0,
-        tally: Tally::default(),
-        bar: progress::of_bytes(bytes),
     };
-    let mut formulas = Formulas::new(input, layout_by_name(path));
-    let end = system::runtime()?.block_on(run.submit_all(&mut formulas));
-    run.bar.finish_and_clear();
+    let (mut tally, bar) = (Tally::default(), progress::of_bytes(bytes));
+    let formulas = Formulas::new(input, layout_by_name(path));
+    let end = system::runtime()?.block_on(hand_over(&mut run, formulas, &mut tally, &bar));
+    bar.finish_and_clear();
     // What was stored before a failure is stored: say so in any case.
-    run.tally.print(path, out).map_err(Failure::Output)?;
+    tally.print(path, out).map_err(Failure::Output)?;
     match end {
-        Ok(()) if run.tally.invalid == 0 => Ok(Exit::Success),
+        Ok(()) if tally.invalid == 0 => Ok(Exit::Success),
         Ok(()) => Ok(Exit::Data),
         Err(End::Input(error)) => Err(unreadable(error)),
         Err(End::Failed(failure)) => Err(failure),
@@ -98,14 +97,6 @@ struct Run {
     nonce: u64,
     /// Chunks sent so far.
     chunks: u64,
-    tally: Tally,
-    bar: ProgressBar,
-}
-
-/// Why a run ended early.
-enum End {
-    Input(InputError),
-    Failed(Failure),
 }
 
 /// Formulas that travel together.
@@ -117,51 +108,25 @@ struct Chunk {
     lines: Vec<u64>,
 }
 
-impl Chunk {
-    fn is_full(&self) -> bool {
-        self.lines.len() >= CLIENT_CHUNK_LINES || self.body.len() >= CLIENT_CHUNK_BYTES
-    }
-}
+impl Taker for Run {
+    type Chunk = Chunk;
+    type Failure = Failure;
 
-impl Run {
-    async fn submit_all<R: BufRead>(&mut self, formulas: &mut Formulas<R>) -> Result<(), End> {
-        loop {
-            let mut chunk = Chunk::default();
-            let filled = self.fill(&mut chunk, formulas);
-            // What stands in front of a broken place is sent all the same.
-            let bytes = chunk.body.len() as u64;
-            if !chunk.lines.is_empty() {
-                self.submit(chunk).await.map_err(End::Failed)?;
-            }
-            self.bar.inc(bytes);
-            self.bar.set_message(self.tally.to_string());
-            if filled.map_err(End::Input)? == Filled::ToTheEnd {
-                return Ok(());
-            }
-        }
+    fn add(&self, chunk: &mut Chunk, line: u64, text: Vec<u8>) -> Result<(), String> {
+        chunk.body.extend_from_slice(&text);
+        chunk.body.push(b'\n');
+        chunk.lines.push(line);
+        Ok(())
     }
 
-    fn fill<R: BufRead>(
-        &mut self,
-        chunk: &mut Chunk,
-        formulas: &mut Formulas<R>,
-    ) -> Result<Filled, InputError> {
-        while !chunk.is_full() {
-            let Some(found) = formulas.next()? else { return Ok(Filled::ToTheEnd) };
-            match found.text {
-                Ok(text) => {
-                    chunk.body.extend_from_slice(&text);
-                    chunk.body.push(b'\n');
-                    chunk.lines.push(found.line);
-                }
-                Err(unsendable) => self.tally.refuse(found.line, || unsendable.to_string()),
-            }
-        }
-        Ok(Filled::ToTheBrim)
+    fn fill_of(chunk: &Chunk) -> Fill {
+        let (lines, bytes) = (chunk.lines.len(), chunk.body.len());
+        let is_full = lines >= CLIENT_CHUNK_LINES || bytes >= CLIENT_CHUNK_BYTES;
+        Fill { bytes: bytes as u64, is_empty: lines == 0, is_full }
     }
 
     /// Sends a chunk until every line of it is decided or patience ends.
-    async fn submit(&mut self, chunk: Chunk) -> Result<(), Failure> {
+    async fn take(&mut self, chunk: Chunk, tally: &mut Tally) -> Result<(), Failure> {
         self.chunks += 1;
         let key = chunk_key(self.nonce, self.chunks, &chunk.body);
         let content_type = "application/x-ndjson";
@@ -172,25 +137,18 @@ impl Run {
             let attempt = Attempt::of(self.client.call(&call).await, &chunk.lines, &self.client)?;
             match attempt {
                 Attempt::Decided(results) => {
-                    count(&mut self.tally, &results, &chunk.lines);
+                    count(tally, &results, &chunk.lines);
                     return Ok(());
                 }
                 Attempt::Failed { failure, retry_after_s, decided } => {
                     if !patience.wait(retry_after_s).await {
-                        count(&mut self.tally, &decided, &chunk.lines);
+                        count(tally, &decided, &chunk.lines);
                         return Err(failure);
                     }
                 }
             }
         }
     }
-}
-
-/// How far a chunk was filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Filled {
-    ToTheBrim,
-    ToTheEnd,
 }
 
 /// The key of a chunk: the same for every attempt to send it, and for nothing else.

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 use crate::engine::base::{Base, BaseError, Kept};
@@ -34,6 +35,8 @@ pub(super) struct Bodies {
 pub(super) struct Shelves {
     reader: Reader,
     store: SharedStore,
+    /// Reads that found damage.
+    damaged_reads: Counter,
 }
 
 /// Why a record cannot be had.
@@ -46,9 +49,9 @@ enum Missing {
 
 impl Bodies {
     /// Starts the threads that wait for the disk. They end with the last clone of this.
-    pub(super) fn start(reader: Reader, store: SharedStore) -> std::io::Result<Bodies> {
+    pub(super) fn start(shelves: Shelves) -> std::io::Result<Bodies> {
         let (disk_threads, jobs) = sync_channel::<Job>(COMMANDS_MAX);
-        let (shelves, jobs) = (Shelves::new(reader, store), Arc::new(Mutex::new(jobs)));
+        let jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..READER_THREADS {
             let (shelves, jobs) = (shelves.clone(), Arc::clone(&jobs));
             let work = move || {
@@ -66,32 +69,46 @@ impl Bodies {
     pub(super) async fn find(&self, lsn: Lsn) -> Result<Option<Kept>, Rejection> {
         match self.shelves.kept(lsn, Patience::Cached) {
             Ok(Looked::NotCached) => {}
-            found => return flatten(lsn, found),
+            found => return self.shelves.flatten(lsn, found),
         }
         // Boxed, since it is rare and would make the future of every request larger.
-        let read = move |shelves: &Shelves| flatten(lsn, shelves.kept(lsn, Patience::Wait));
+        let read = move |shelves: &Shelves| shelves.flatten(lsn, shelves.kept(lsn, Patience::Wait));
         Box::pin(self.on_disk_thread(read)).await?
     }
 
-    /// The record at `lsn`, which must be durable and there.
-    pub(super) async fn record(&self, lsn: Lsn) -> Result<Record, Rejection> {
-        let found = self.find(lsn).await?;
-        found.map(|kept| kept.record).ok_or_else(|| damaged(lsn, &"it is not there"))
+    /// The formula that the record at `lsn` accepted, and that was stored a moment ago.
+    /// `Forgotten`: it was withdrawn meanwhile, and a snapshot has taken over without it.
+    pub(super) async fn formula(&self, lsn: Lsn) -> Result<StoredFormula, Rejection> {
+        match self.named(lsn).await {
+            // The log forgets nothing.
+            Err(Rejection::Forgotten(_)) if self.shelves.base_of(lsn).is_none() => {
+                Err(self.shelves.damaged(lsn, &"it is not there"))
+            }
+            found => found,
+        }
     }
 
-    /// The formula that the record at `lsn` accepted.
-    pub(super) async fn formula(&self, lsn: Lsn) -> Result<StoredFormula, Rejection> {
-        stored(lsn, self.record(lsn).await?)
+    /// The formula that the record at `lsn` accepted. `Forgotten`: it was lost with a part of the
+    /// log, or withdrawn, and a snapshot has taken over without it.
+    pub(super) async fn named(&self, lsn: Lsn) -> Result<StoredFormula, Rejection> {
+        let kept = self.find(lsn).await?.ok_or(Rejection::Forgotten(lsn))?;
+        self.shelves.stored(lsn, kept.record)
+    }
+
+    /// Where the records stand.
+    pub(super) fn shelves(&self) -> &Shelves {
+        &self.shelves
     }
 
     /// What a snapshot holds of some identities.
     pub(super) async fn findings(&self, base: Base, wanted: Wanted) -> Result<Findings, Rejection> {
-        let unreadable = |base: &Base, error: BaseError| damaged(base.lsn(), &error);
-        match Findings::at_hand(&base, &wanted).map_err(|error| unreadable(&base, error))? {
+        let at_hand = Findings::at_hand(&base, &wanted);
+        match at_hand.map_err(|error| self.shelves.damaged(base.lsn(), &error))? {
             Ok(findings) => Ok(findings),
             Err(MustWait) => {
-                let read = move |_: &Shelves| {
-                    Findings::from_disk(&base, &wanted).map_err(|error| unreadable(&base, error))
+                let read = move |shelves: &Shelves| {
+                    let findings = Findings::from_disk(&base, &wanted);
+                    findings.map_err(|error| shelves.damaged(base.lsn(), &error))
                 };
                 Box::pin(self.on_disk_thread(read)).await?
             }
@@ -122,13 +139,14 @@ fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
 
 impl Shelves {
     /// Records of the log that `reader` reads and of the snapshot beneath `store`.
-    pub(super) fn new(reader: Reader, store: SharedStore) -> Shelves {
-        Shelves { reader, store }
+    /// `damaged_reads` counts those that found damage.
+    pub(super) fn new(reader: Reader, store: SharedStore, damaged_reads: Counter) -> Shelves {
+        Shelves { reader, store, damaged_reads }
     }
 
     /// The record at `lsn`, however long that takes.
     pub(super) fn kept_or_none(&self, lsn: Lsn) -> Result<Option<Kept>, Lsn> {
-        flatten(lsn, self.kept(lsn, Patience::Wait)).map_err(|_| lsn)
+        self.flatten(lsn, self.kept(lsn, Patience::Wait)).map_err(|_| lsn)
     }
 
     /// The store.
@@ -139,10 +157,36 @@ impl Shelves {
     /// The formula that the record at `lsn` accepted, which the log held a moment ago. `None`: it
     /// was withdrawn meanwhile, and a snapshot has taken over without it.
     pub(super) fn formula_or_none(&self, lsn: Lsn) -> Result<Option<StoredFormula>, Rejection> {
-        match flatten(lsn, self.kept(lsn, Patience::Wait))? {
-            Some(kept) => stored(lsn, kept.record).map(Some),
+        match self.flatten(lsn, self.kept(lsn, Patience::Wait))? {
+            Some(kept) => self.stored(lsn, kept.record).map(Some),
             None if self.base_of(lsn).is_some() => Ok(None),
-            None => Err(damaged(lsn, &"it is not there")),
+            None => Err(self.damaged(lsn, &"it is not there")),
+        }
+    }
+
+    /// The formula that `record`, at `lsn`, accepted.
+    pub(super) fn stored(&self, lsn: Lsn, record: Record) -> Result<StoredFormula, Rejection> {
+        StoredFormula::of(lsn, record.fact, record.at.wall)
+            .ok_or_else(|| self.damaged(lsn, &"the index names it as a formula, but it is none"))
+    }
+
+    /// Tells the operator what is wrong and the client that it is not its fault.
+    pub(super) fn damaged(&self, lsn: Lsn, why: &dyn std::fmt::Display) -> Rejection {
+        self.damaged_reads.inc();
+        let next = "stop the server, then `sillage check DIR`";
+        tracing::error!(%lsn, %why, next, "a stored record cannot be read back");
+        Rejection::Damaged(lsn)
+    }
+
+    fn flatten(
+        &self,
+        lsn: Lsn,
+        found: Result<Looked<Kept>, Missing>,
+    ) -> Result<Option<Kept>, Rejection> {
+        match found {
+            Ok(Looked::Found(kept)) => Ok(Some(kept)),
+            Ok(Looked::Absent | Looked::NotCached) | Err(Missing::Gone) => Ok(None),
+            Err(Missing::Unreadable(error)) => Err(self.damaged(lsn, &error)),
         }
     }
 
@@ -190,24 +234,4 @@ fn from_base(base: &Base, lsn: Lsn, patience: Patience) -> Result<Looked<Kept>, 
         Ok(found) => Ok(found),
         Err(error) => Err(Missing::Unreadable(error)),
     }
-}
-
-fn flatten(lsn: Lsn, found: Result<Looked<Kept>, Missing>) -> Result<Option<Kept>, Rejection> {
-    match found {
-        Ok(Looked::Found(kept)) => Ok(Some(kept)),
-        Ok(Looked::Absent | Looked::NotCached) | Err(Missing::Gone) => Ok(None),
-        Err(Missing::Unreadable(error)) => Err(damaged(lsn, &error)),
-    }
-}
-
-/// The formula that `record`, at `lsn`, accepted.
-pub(super) fn stored(lsn: Lsn, record: Record) -> Result<StoredFormula, Rejection> {
-    StoredFormula::of(lsn, record.fact, record.at.wall)
-        .ok_or_else(|| damaged(lsn, &"the index names it as a formula, but it is none"))
-}
-
-/// Tells the operator what is wrong and the client that it is not its fault.
-pub(super) fn damaged(lsn: Lsn, why: &dyn std::fmt::Display) -> Rejection {
-    tracing::error!(%lsn, %why, "a stored record cannot be read back");
-    Rejection::Damaged(lsn)
 }

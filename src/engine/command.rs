@@ -111,6 +111,9 @@ pub enum ItemReply {
     KeyReused,
     /// Refused before the engine saw it.
     Invalid(Box<str>),
+    /// Not stored: it repeats the formula of this record, which was withdrawn and forgotten
+    /// before it could be shown. To be sent again.
+    Forgotten(Lsn),
 }
 
 /// The answer to a batch.
@@ -293,6 +296,9 @@ pub enum Rejection {
     OutcomeUnknown,
     /// The record exists but cannot be read back unharmed.
     Damaged(Lsn),
+    /// Nothing was changed: the formula of this record, on which the answer rests, was withdrawn
+    /// and forgotten before it could be shown. Ask again.
+    Forgotten(Lsn),
     /// What an operator asked for could not be made; the event that was written says why.
     Unmade,
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use prometheus_client::metrics::counter::Counter;
+
 use crate::engine::base::{Base, BaseError, Kept};
 use crate::engine::bodies::Shelves;
 use crate::engine::compactor::{Compacted, SnapshotReport, Task};
@@ -282,7 +284,7 @@ impl Core {
     /// # Errors
     /// The LSN of a record that is there but cannot be read; the event that is written says why.
     pub fn read(&self, lsn: Lsn) -> Result<Option<Kept>, Lsn> {
-        Shelves::new(self.log.reader(), self.store()).kept_or_none(lsn)
+        Shelves::new(self.log.reader(), self.store(), Counter::default()).kept_or_none(lsn)
     }
 
     /// A consistent copy of the store, as far as it is durable.

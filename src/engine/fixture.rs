@@ -2,6 +2,9 @@
 
 use std::sync::{Arc, PoisonError};
 
+use prometheus_client::metrics::counter::Counter;
+
+use super::Engine;
 use super::bodies::Shelves;
 use super::command::{LeaseRequest, RequestKey, Settlement, Submission};
 use super::compactor::{Compacted, Task, compact};
@@ -29,7 +32,11 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Bench {
-        let disk = Arc::new(SimDisk::new(1));
+        Bench::on(SimDisk::new(1))
+    }
+
+    /// A store on this disk.
+    pub(super) fn on(disk: SimDisk) -> Bench {
         let clock = Arc::new(ManualClock::at(1_795_000_000_000));
         let options = Options {
             segment_bytes: SEGMENT_BYTES_MIN,
@@ -39,7 +46,7 @@ impl Bench {
         let policy = Policy { attempts_max: 3, retention_ms: RETENTION_MS };
         let compaction = CompactionPolicy { window_bytes_min: WINDOW_BYTES, ratio_percent: 0 };
         let setting = Setting { clock: clock.clone(), policy, compaction, seed: 1 };
-        let (core, _) = open(disk, options, setting).expect("an empty disk takes a new store");
+        let (core, _) = open(Arc::new(disk), options, setting).expect("it opens");
         Bench { clock, core }
     }
 
@@ -106,8 +113,14 @@ impl Bench {
         self.install(compacted);
     }
 
+    /// Sets it to work on a thread of its own.
+    pub(super) fn start(self) -> Engine {
+        let engine = Engine::start(self.core, self.clock, Arc::default());
+        engine.expect("threads can be had").0
+    }
+
     pub(super) fn shelves(&self) -> Shelves {
-        Shelves::new(self.core.log().reader(), self.core.store())
+        Shelves::new(self.core.log().reader(), self.core.store(), Counter::default())
     }
 
     /// Asks the store.
@@ -117,8 +130,12 @@ impl Bench {
 }
 
 pub(super) fn submit(make_up: u32, key: Option<RequestKey>) -> Command {
+    Command::Accept(submission(make_up, key))
+}
+
+pub(super) fn submission(make_up: u32, key: Option<RequestKey>) -> Submission {
     let Checked { formula, fingerprint, .. } = checked(make_up);
-    Command::Accept(Submission { formula, fingerprint, key })
+    Submission { formula, fingerprint, key }
 }
 
 pub(super) fn fingerprint(make_up: u32) -> Fingerprint {

@@ -2,18 +2,20 @@
 //!
 //! A page looks at a bounded number of records, whatever the size of the store and however few
 //! of them are wanted; the cursor goes on from there. It looks in pieces, so that other questions
-//! that wait for the disk get their turn.
+//! that wait for the disk get their turn. A page ends before a record that cannot be read back;
+//! a page that would begin with one says where the list goes on behind the damage.
 
 use std::sync::PoisonError;
 
-use super::base::{self, Base};
-use super::bodies::{Shelves, damaged};
+use super::base::{self, Base, Kept};
+use super::bodies::Shelves;
 use super::pending::Pending;
 use crate::engine::Engine;
 use crate::engine::command::{Rejection, StoredFormula};
 use crate::formula::Formula;
 use crate::ids::Lsn;
 use crate::limits::{PAGE_SCAN_MAX, SCAN_PIECE_RECORDS};
+use crate::log::Gap;
 use crate::state::State;
 
 /// A page of formulas.
@@ -23,15 +25,19 @@ pub struct FormulaPage {
     pub formulas: Vec<StoredFormula>,
     /// Where the next page begins: after this record. `None` at the end.
     pub next: Option<Lsn>,
+    /// The page would begin with records that cannot be read back. It is empty then.
+    pub damage: Option<Gap>,
 }
 
 /// What one piece of a scan found.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Piece {
     found: Vec<StoredFormula>,
     looked_at: usize,
     /// Where the next piece begins: after this record. `None`: there is nothing left.
     next: Option<Lsn>,
+    /// What follows cannot be read back.
+    damage: Option<Gap>,
 }
 
 /// Where a piece looks, and for how much.
@@ -98,6 +104,13 @@ impl Engine {
             let piece = self.shared.durable.wait(piece?).await?;
             looked_at += piece.looked_at;
             page.formulas.extend(piece.found);
+            if let Some(gap) = piece.damage {
+                // A page ends before damage, and only one that begins with it says so.
+                let is_first = from == after && piece.looked_at == 0;
+                page.damage = is_first.then_some(gap);
+                page.next = piece.next.filter(|_| !is_first);
+                return Ok(page);
+            }
             match piece.next {
                 Some(next) if page.formulas.len() < limit && looked_at < PAGE_SCAN_MAX => {
                     from = next;
@@ -137,7 +150,7 @@ fn scan(
                 return Ok(Pending::new(basis, piece));
             }
         };
-        let mut piece = scan_base(&base, range, wanted)?;
+        let mut piece = scan_base(shelves, &base, range, wanted);
         let store = shelves.store().read().unwrap_or_else(PoisonError::into_inner);
         // Once another snapshot is in force, what was withdrawn before it is forgotten above it,
         // while the one that was read has it still.
@@ -151,25 +164,47 @@ fn scan(
 
 /// Looks at records of the snapshot. What was withdrawn since is still among what is found.
 fn scan_base(
+    shelves: &Shelves,
     base: &Base,
     range: Range,
     wanted: &mut impl FnMut(&Formula) -> bool,
-) -> Result<Piece, Rejection> {
-    let unreadable = |error| damaged(base.lsn(), &error);
-    let (mut found, mut looked_at, mut next) = (Vec::new(), 0, base.lsn());
+) -> Piece {
+    let mut piece = Piece { next: Some(range.after), ..Piece::default() };
     let mut records = base.records_after(range.after);
-    while let Some((lsn, bytes)) = records.next().map_err(|error| unreadable(error.into()))? {
-        let record = base::decode(lsn, bytes).map_err(unreadable)?.record;
-        looked_at += 1;
-        let formula = StoredFormula::of(lsn, record.fact, record.at.wall);
-        found.extend(formula.filter(|found| wanted(&found.formula)));
-        if found.len() == range.found_max || looked_at == SCAN_PIECE_RECORDS {
-            let is_last = records.next().map_err(|error| unreadable(error.into()))?.is_none();
-            next = if is_last { base.lsn() } else { lsn };
-            break;
+    loop {
+        let is_full = piece.found.len() == range.found_max;
+        if is_full || piece.looked_at == SCAN_PIECE_RECORDS {
+            // Lest a list seems to go on when nothing follows.
+            if matches!(records.next(), Ok(None)) {
+                piece.next = Some(base.lsn());
+            }
+            return piece;
         }
+        let (lsn, record) = match records.next() {
+            Ok(None) => {
+                piece.next = Some(base.lsn());
+                return piece;
+            }
+            Ok(Some((lsn, bytes))) => (lsn, base::decode(lsn, bytes)),
+            Err(error) => {
+                shelves.damaged(base.lsn(), &error);
+                piece.damage = Some(records.gap());
+                return piece;
+            }
+        };
+        match record {
+            Ok(Kept { record, .. }) => {
+                let formula = StoredFormula::of(lsn, record.fact, record.at.wall);
+                piece.found.extend(formula.filter(|found| wanted(&found.formula)));
+            }
+            Err(error) => {
+                shelves.damaged(lsn, &error);
+                piece.damage = Some(Gap { first: lsn, last: lsn });
+                return piece;
+            }
+        }
+        (piece.looked_at, piece.next) = (piece.looked_at + 1, Some(lsn));
     }
-    Ok(Piece { found, looked_at, next: Some(next) })
 }
 
 /// Looks at records of the log.
@@ -179,22 +214,32 @@ fn scan_log(
     range: Range,
     wanted: &mut impl FnMut(&Formula) -> bool,
 ) -> Result<Piece, Rejection> {
-    let (mut found, mut looked_at, mut next) = (Vec::new(), 0, None);
+    let mut piece = Piece::default();
     for (place, &lsn) in lsns.iter().enumerate() {
-        if found.len() == range.found_max || looked_at == SCAN_PIECE_RECORDS {
-            next = Some(lsns[place - 1]);
+        let before = place.checked_sub(1).map_or(range.after, |place| lsns[place]);
+        if piece.found.len() == range.found_max || piece.looked_at == SCAN_PIECE_RECORDS {
+            piece.next = Some(before);
             break;
         }
-        looked_at += 1;
-        found.extend(shelves.formula_or_none(lsn)?.filter(|found| wanted(&found.formula)));
+        match shelves.formula_or_none(lsn) {
+            Ok(formula) => piece.found.extend(formula.filter(|found| wanted(&found.formula))),
+            Err(Rejection::Damaged(_)) => {
+                piece.damage = Some(Gap { first: lsn, last: lsn });
+                piece.next = Some(before);
+                break;
+            }
+            Err(rejection) => return Err(rejection),
+        }
+        piece.looked_at += 1;
     }
-    Ok(Piece { found, looked_at, next })
+    Ok(piece)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::fixture::Bench;
+    use crate::log::{SimDisk, snapshot_path};
 
     const ALL: Range = Range { after: Lsn::ZERO, durable: Lsn(u64::MAX), found_max: 100 };
 
@@ -226,6 +271,7 @@ mod tests {
         assert_eq!(look(&shelves, Lsn::ZERO, 2), (vec![stored[0]], Some(stored[1])));
         assert_eq!(look(&shelves, stored[1], 2), (stored[2..4].to_vec(), Some(stored[3])));
         assert_eq!(look(&shelves, stored[3], 2), (vec![stored[4]], Some(base)));
+        assert_eq!(look(&shelves, stored[3], 1), (vec![stored[4]], Some(base)), "it is the last");
         assert_eq!(look(&shelves, base, 1), (vec![stored[5]], Some(stored[5])));
         assert_eq!(look(&shelves, stored[5], 1), (vec![stored[7]], None));
     }
@@ -262,5 +308,38 @@ mod tests {
             true
         });
         assert_eq!((found, next), (vec![stored[0], stored[2]], None));
+    }
+
+    #[test]
+    fn list_goes_on_behind_whatever_block_is_damaged() {
+        let disk = SimDisk::new(1);
+        let mut bench = Bench::on(disk.handle());
+        let stored: Vec<Lsn> = (1..=400).map(|make_up| bench.accept(make_up)).collect();
+        bench.compact();
+        let base = bench.core.snapshot().lsn;
+        let path = snapshot_path(base);
+        let shelves = bench.shelves();
+        let mut is_amid = false;
+        // Records begin behind the head's page and end long before the file does.
+        for at in (4096..16_384).step_by(797) {
+            disk.flip(&path, at * 8);
+            let (mut found, mut gaps, mut after) = (Vec::new(), Vec::new(), Lsn::ZERO);
+            while after < base {
+                let range = Range { after, found_max: 64, ..ALL };
+                let pending = scan(&shelves, range, &mut |_: &Formula| true).expect("no error");
+                let piece = pending.open(Lsn(u64::MAX)).expect("everything is durable");
+                found.extend(piece.found.iter().map(|found| found.lsn));
+                let next = piece.damage.map_or(piece.next.expect("the base"), |gap| gap.last);
+                assert!(next > after, "it goes forward");
+                (gaps, after) = (gaps.into_iter().chain(piece.damage).collect(), next);
+            }
+            let is_lost = |lsn: &Lsn| gaps.iter().any(|gap| (gap.first..=gap.last).contains(lsn));
+            let (lost, left): (Vec<Lsn>, Vec<Lsn>) = stored.iter().partition(|lsn| is_lost(lsn));
+            assert_eq!(found, left, "offset {at}: what is not damaged is shown");
+            assert!(gaps.len() <= 1 && lost.len() < 200, "offset {at}: {gaps:?}");
+            is_amid |= !lost.is_empty() && lost[0] > stored[0];
+            disk.flip(&path, at * 8);
+        }
+        assert!(is_amid, "a block in the middle was damaged");
     }
 }

@@ -7,7 +7,8 @@ use super::decide::{self, Refusal, Reply};
 use super::findings::{Findings, View, Wanted};
 use super::pending::Pending;
 use crate::engine::Engine;
-use crate::engine::command::{Rejection, Submission};
+use crate::engine::command::{Batch, Rejection, Submission};
+use crate::ids::Lsn;
 
 impl Engine {
     /// What the snapshot holds of what somebody wants to know. Waits for the disk only if that
@@ -47,5 +48,16 @@ impl Engine {
             _ => store.state.lsn(),
         };
         reply.transpose().map(|decided| Pending::new(basis, decided))
+    }
+
+    /// The record that holds the answer to a batch, if its key was spent on it before.
+    pub(super) fn replay_of(&self, batch: &Batch, findings: &Findings) -> Option<Pending<Lsn>> {
+        let key = batch.key.as_ref()?;
+        let (store, now) = self.look();
+        if !findings.are_of(store.state.base()) {
+            return None;
+        }
+        let spent = View::new(&store.state, findings).key(&key.key, now.uptime)?;
+        (spent.request == key.request).then(|| Pending::new(spent.lsn, spent.lsn))
     }
 }

@@ -80,6 +80,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
+    use crate::engine::fixture::{Bench, fingerprint};
     use crate::formula::Fingerprint;
     use crate::ids::Lsn;
 
@@ -105,5 +106,22 @@ mod tests {
         assert!(!pass_to(&entry(4, 7)));
         assert_eq!(passed, [Lsn(90), Lsn(91)]);
         assert_eq!(added.next(), Some(entry(5, 92)), "it waits for its turn");
+    }
+
+    #[test]
+    fn filters_of_a_snapshot_have_room_for_all_that_it_holds() {
+        let mut bench = Bench::new();
+        for part in 0..2 {
+            for make_up in 1..=300 {
+                bench.accept(300 * part + make_up);
+            }
+            bench.compact();
+        }
+        bench.ask(|store| {
+            let base = store.base.as_ref().expect("there is a snapshot");
+            assert!((1..=600).all(|it| base.may_hold_formula(&fingerprint(it))));
+            let pass = (601..=1000).filter(|it| base.may_hold_formula(&fingerprint(*it))).count();
+            assert!(pass < 20, "{pass} of 400 absent formulas would be asked of the disk");
+        });
     }
 }

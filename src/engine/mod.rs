@@ -13,6 +13,7 @@
 //! an LSN is handed out when the log is durable up to that LSN, not before. Refusals change
 //! nothing, so those of single submissions are decided where the question is asked.
 
+mod answers;
 pub mod base;
 mod bodies;
 pub mod command;
@@ -44,14 +45,11 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{Notify, oneshot};
 
-use self::bodies::Bodies;
-use self::command::{
-    Accepted, Answer, Batch, BatchReply, Culprit, Delivery, FormulaRef, ItemReply, LeaseRequest,
-    Rejection, Repeated, Settled, Settlement, Submission,
-};
+use self::bodies::{Bodies, Shelves};
+use self::command::{Delivery, FormulaRef, LeaseRequest, Rejection, Settled, Settlement};
 pub use self::compactor::SnapshotReport;
 use self::core::{Core, Decided, SharedStore, Store};
-use self::decide::{Command, ItemRaw, Original, Refusal, Reply};
+use self::decide::{Command, Reply};
 use self::findings::{Findings, Wanted};
 pub use self::lists::FormulaPage;
 use self::outbox::NotTaken;
@@ -62,7 +60,7 @@ use crate::ids::{Epoch, Lsn, QueueName, Receipt};
 use crate::limits::{COMMANDS_MAX, OVERLOAD_RETRY_AFTER_S};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::record::{Fact, ItemOutcome, Selection};
+use crate::record::Selection;
 use crate::time::{Clock, Moment, Timeline, Timestamp, Uptime};
 
 /// A handle to the engine: cheap to clone, used from any thread.
@@ -116,12 +114,14 @@ impl Engine {
             compaction::show_snapshot(&metrics, snapshot);
         }
         let shared = Arc::new(Shared::new(&mut core, metrics));
+        let damaged_reads = shared.metrics.damaged_reads.clone();
+        let shelves = Shelves::new(core.log().reader(), Arc::clone(&store), damaged_reads);
         let to_writer = inbox.clone();
         let engine = Engine {
             inbox: Arc::new(Inbox(inbox)),
-            store: Arc::clone(&store),
+            store,
             shared: Arc::clone(&shared),
-            bodies: Bodies::start(core.log().reader(), store)?,
+            bodies: Bodies::start(shelves)?,
             clock,
             timeline: core.timeline(),
         };
@@ -144,51 +144,6 @@ impl Engine {
                 let is_full = self.shared.waiting_commands() >= COMMANDS_MAX;
                 is_full.then_some(Rejection::Overloaded { retry_after_s: OVERLOAD_RETRY_AFTER_S })
             }
-        }
-    }
-
-    /// Stores a formula.
-    ///
-    /// # Errors
-    /// `Duplicate`, `KeyReused`, `Overloaded`, `DiskFull`, `OutcomeUnknown`, `Damaged`.
-    pub async fn accept(&self, submission: Submission) -> Result<Accepted, Rejection> {
-        let findings = self.findings(|store| Wanted::by_submission(&submission, store));
-        let findings = findings.await?;
-        let foregone = self.foregone(&submission, &findings);
-        let decided = match foregone {
-            Some(pending) => self.shared.durable.wait(pending).await?,
-            None => self.execute(Command::Accept(submission), findings).await?,
-        };
-        let (stored, answer) = match self.resolve(decided).await? {
-            Reply::Accepted(stored) => {
-                self.shared.metrics.accepted.inc();
-                (stored, Answer::First)
-            }
-            Reply::Replayed(lsn) => (self.bodies.formula(lsn).await?, Answer::Replayed),
-            other => unreachable!("a submission is not answered by {other:?}"),
-        };
-        Ok(Accepted { stored, answer })
-    }
-
-    /// Stores several formulas.
-    ///
-    /// # Errors
-    /// `Culprits`, `KeyReused`, `Overloaded`, `DiskFull`, `OutcomeUnknown`, `Damaged`.
-    pub async fn accept_batch(&self, batch: Batch) -> Result<BatchReply, Rejection> {
-        let request_id = batch.request_id.clone();
-        let findings = self.findings(|store| Wanted::by_batch(&batch, store));
-        let findings = findings.await?;
-        let decided = self.execute(Command::AcceptBatch(batch), findings).await?;
-        match self.resolve(decided).await? {
-            Reply::Batch(raw) => {
-                let mut items = Vec::with_capacity(raw.len());
-                for item in raw {
-                    items.push(self.item(item).await?);
-                }
-                Ok(BatchReply { items, answer: Answer::First, request_id })
-            }
-            Reply::BatchReplayed(lsn) => self.replayed_batch(lsn).await,
-            other => unreachable!("a batch is not answered by {other:?}"),
         }
     }
 
@@ -345,85 +300,6 @@ impl Engine {
             }
             TrySendError::Disconnected(_) => Rejection::OutcomeUnknown,
         })
-    }
-
-    /// The reply; or the refusal, with the formulas that it names read from disk.
-    async fn resolve(&self, decided: Decided) -> Result<Reply, Rejection> {
-        let refusal = match decided {
-            Ok(reply) => return Ok(reply),
-            Err(refusal) => refusal,
-        };
-        Err(match refusal {
-            Refusal::Duplicate(lsn) => {
-                self.shared.metrics.duplicates.inc();
-                Rejection::Duplicate(self.bodies.formula(lsn).await?)
-            }
-            Refusal::Culprits(culprits) => {
-                let mut named = Vec::with_capacity(culprits.len());
-                for (index, original) in culprits {
-                    let repeats = match original {
-                        Original::Stored(lsn) => Repeated::Stored(self.bodies.formula(lsn).await?),
-                        Original::Item(earlier) => Repeated::Item(earlier),
-                    };
-                    named.push(Culprit { index, repeats });
-                }
-                Rejection::Culprits(named)
-            }
-            Refusal::KeyReused => Rejection::KeyReused,
-            Refusal::FormulaUnknown => Rejection::FormulaUnknown,
-            Refusal::QueueUnknown => Rejection::QueueUnknown,
-            Refusal::ReceiptsStale(stale) => Rejection::ReceiptsStale(stale),
-            Refusal::DiskFull => Rejection::DiskFull,
-            Refusal::Unreadable => Rejection::Damaged(self.look().0.state.base()),
-        })
-    }
-
-    async fn item(&self, raw: ItemRaw) -> Result<ItemReply, Rejection> {
-        Ok(match raw {
-            ItemRaw::Accepted(stored) => {
-                self.shared.metrics.accepted.inc();
-                ItemReply::Accepted(Accepted { stored, answer: Answer::First })
-            }
-            ItemRaw::Replayed(lsn) => {
-                let stored = self.bodies.formula(lsn).await?;
-                ItemReply::Accepted(Accepted { stored, answer: Answer::Replayed })
-            }
-            ItemRaw::Duplicate(lsn) => {
-                self.shared.metrics.duplicates.inc();
-                ItemReply::Duplicate(self.bodies.formula(lsn).await?)
-            }
-            ItemRaw::KeyReused => ItemReply::KeyReused,
-            ItemRaw::Invalid(problem) => ItemReply::Invalid(problem),
-        })
-    }
-
-    /// The answer that the record at `lsn` holds.
-    async fn replayed_batch(&self, lsn: Lsn) -> Result<BatchReply, Rejection> {
-        let record = self.bodies.record(lsn).await?;
-        let Fact::BatchAnswered { outcomes, preceding, request_id, .. } = record.fact else {
-            // The key was spent on a single formula by a request of the same bytes and route,
-            // which the index cannot confuse with a batch.
-            return Err(Rejection::Damaged(lsn));
-        };
-        let first = Lsn(lsn.0 - u64::from(preceding));
-        let mut items = Vec::with_capacity(outcomes.len());
-        for outcome in outcomes {
-            items.push(match outcome {
-                ItemOutcome::Accepted(place) => {
-                    let stored = self.bodies.formula(decide::in_group(first, place)).await?;
-                    ItemReply::Accepted(Accepted { stored, answer: Answer::Replayed })
-                }
-                ItemOutcome::Repeats(place) => {
-                    let lsn = decide::in_group(first, place);
-                    ItemReply::Duplicate(self.bodies.formula(lsn).await?)
-                }
-                ItemOutcome::Duplicate(lsn) => {
-                    ItemReply::Duplicate(self.bodies.formula(lsn).await?)
-                }
-                ItemOutcome::Invalid(problem) => ItemReply::Invalid(problem),
-            });
-        }
-        Ok(BatchReply { items, answer: Answer::Replayed, request_id })
     }
 
     /// The store, and the present moment.

@@ -1,6 +1,7 @@
 //! What can be asked of the engine. Questions change nothing, but they too obey the output
 //! rule: an answer waits until the log is durable as far as the state that it was taken from.
 
+use crate::engine::Engine;
 use crate::engine::base::Kept;
 use crate::engine::command::{
     AttemptView, FormulaRef, MessagePhase, MessageView, QueueStatus, Rejection, RequestKey,
@@ -10,7 +11,6 @@ use crate::engine::core::Store;
 use crate::engine::findings::{View, Wanted};
 use crate::engine::pending::Pending;
 use crate::engine::steps::step_kind;
-use crate::engine::{Engine, bodies};
 use crate::formula::Fingerprint;
 use crate::ids::{Lsn, MessageId, QueueName};
 use crate::limits::TRAIL_STEPS_MAX;
@@ -119,19 +119,35 @@ impl Engine {
         }
     }
 
-    /// The content of a message.
+    /// The content of a message of the queue `formulas`; `None` if it is off the queue.
     ///
     /// # Errors
-    /// `Damaged`, also for an id that is no message's.
-    pub async fn message(&self, id: MessageId) -> Result<Message, Rejection> {
-        let record = self.bodies.record(id.0).await?;
+    /// `Damaged`, `OutcomeUnknown`.
+    pub async fn message(&self, id: MessageId) -> Result<Option<Message>, Rejection> {
+        match self.content(id).await {
+            Err(Rejection::Forgotten(lsn)) => {
+                // What is on the queue keeps its records from being forgotten.
+                let is_queued = self.ask(|state, _| {
+                    state.queue(QueueName::FORMULAS).is_some_and(|queue| queue.holds(id))
+                });
+                match is_queued.await? {
+                    true => Err(self.bodies.shelves().damaged(lsn, &"it is not there")),
+                    false => Ok(None),
+                }
+            }
+            found => found.map(Some),
+        }
+    }
+
+    async fn content(&self, id: MessageId) -> Result<Message, Rejection> {
+        let record = self.bodies.find(id.0).await?.ok_or(Rejection::Forgotten(id.0))?.record;
         let enqueued_at = record.at.wall;
         let (kind, formula) = match record.fact {
             Fact::FormulaWithdrawn { formula, .. } => {
-                (MessageKind::FormulaWithdrawn, self.bodies.formula(formula).await?)
+                (MessageKind::FormulaWithdrawn, self.bodies.named(formula).await?)
             }
             // Read already: the message is the record.
-            _ => (MessageKind::FormulaAccepted, bodies::stored(id.0, record)?),
+            _ => (MessageKind::FormulaAccepted, self.bodies.shelves().stored(id.0, record)?),
         };
         Ok(Message { id, kind, enqueued_at, formula })
     }

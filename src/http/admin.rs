@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -19,14 +20,19 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CACHE_CONTROL, CONTENT_DISPOSITION, HeaderValue};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::time::timeout;
 
+use crate::engine::SnapshotReport;
 use crate::http::Context;
 use crate::http::archive::{Archive, TooManyFiles};
+use crate::http::prefer;
 use crate::http::problem::{Kind, Problem};
 use crate::http::render::{self, Object};
 use crate::http::request::Request;
 use crate::http::response::Response;
+use crate::ids::Lsn;
 use crate::limits::{BACKUP_CHUNK_BYTES, BACKUP_CHUNKS_MAX, BACKUP_RETRY_AFTER_S, BACKUPS_MAX};
+use crate::metrics::Metrics;
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/x-tar");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -50,8 +56,31 @@ impl Backups {
 
 /// `POST /admin/snapshot`: takes a snapshot and answers when it is in force. While one is being
 /// taken, the answer is that of the next: it holds all that was acknowledged before the call.
-pub(super) async fn snapshot(context: &Context, _request: Request) -> Result<Response, Problem> {
-    let report = context.engine.snapshot().await?;
+/// Whoever prefers to wait no longer than so many seconds is told by then that it goes on.
+pub(super) async fn snapshot(context: &Context, request: Request) -> Result<Response, Problem> {
+    let Some(wait_s) = prefer::wait_s(request.headers()) else {
+        return Ok(taken(context.engine.snapshot().await?));
+    };
+    let upto = context.engine.durable_lsn();
+    let answer = timeout(Duration::from_secs(wait_s), context.engine.snapshot()).await;
+    let response = match answer {
+        Ok(report) => taken(report?),
+        Err(_) => under_way(upto),
+    };
+    Ok(response.header(prefer::APPLIED, prefer::applied(wait_s)))
+}
+
+/// A snapshot of all up to `upto`, or more, is being taken.
+fn under_way(upto: Lsn) -> Response {
+    let mut json = Vec::new();
+    let mut object = Object::open(&mut json);
+    render::quoted(object.member("state"), "running");
+    render::scalar(object.member("lsn_min"), &upto.0);
+    object.close();
+    Response::json(StatusCode::ACCEPTED, json)
+}
+
+fn taken(report: SnapshotReport) -> Response {
     let mut json = Vec::new();
     let mut object = Object::open(&mut json);
     render::scalar(object.member("lsn"), &report.lsn.0);
@@ -59,7 +88,7 @@ pub(super) async fn snapshot(context: &Context, _request: Request) -> Result<Res
     render::scalar(object.member("bytes"), &report.bytes);
     render::seconds(object.member("took_s"), report.took_ms);
     object.close();
-    Ok(Response::json(StatusCode::OK, json))
+    Response::json(StatusCode::OK, json)
 }
 
 /// `GET /admin/backup`: a consistent copy of the store as a tar archive.
@@ -70,7 +99,7 @@ pub(super) async fn backup(context: &Context, _request: Request) -> Result<Respo
     let archive = Archive::new(backup, context.engine.now()).map_err(too_many_files)?;
     let name = HeaderValue::try_from(name).expect("digits are a header's value");
     Ok(Response::new(StatusCode::OK)
-        .stream(CONTENT_TYPE, Download::new(archive, permit))
+        .stream(CONTENT_TYPE, Download::new(archive, permit, Arc::clone(&context.metrics)))
         .header(CONTENT_DISPOSITION, name)
         .header(CACHE_CONTROL, NO_STORE))
 }
@@ -90,6 +119,7 @@ struct Download {
     stage: Stage,
     /// Bytes that the client was promised and has not got.
     left: u64,
+    metrics: Arc<Metrics>,
 }
 
 enum Stage {
@@ -102,8 +132,8 @@ enum Stage {
 }
 
 impl Download {
-    fn new(archive: Archive, permit: OwnedSemaphorePermit) -> Download {
-        Download { left: archive.bytes(), stage: Stage::Ready(archive, permit) }
+    fn new(archive: Archive, permit: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Download {
+        Download { left: archive.bytes(), stage: Stage::Ready(archive, permit), metrics }
     }
 
     /// Starts the thread, if this is the first time that a byte is asked for.
@@ -115,7 +145,8 @@ impl Download {
             return;
         };
         let (sender, receiver) = channel(BACKUP_CHUNKS_MAX);
-        let run = move || send(archive, Pieces { sender, piece: Vec::new() }, permit);
+        let metrics = Arc::clone(&self.metrics);
+        let run = move || send(archive, Pieces { sender, piece: Vec::new() }, permit, &metrics);
         match thread::Builder::new().name("sillage-backup".into()).spawn(run) {
             Ok(_) => self.stage = Stage::Running(receiver),
             Err(error) => tracing::error!(%error, "no thread for a backup"),
@@ -135,12 +166,15 @@ impl Drop for Download {
 }
 
 /// Writes the archive, and tells the operator how that ended.
-fn send(archive: Archive, mut pieces: Pieces, permit: OwnedSemaphorePermit) {
+fn send(archive: Archive, mut pieces: Pieces, permit: OwnedSemaphorePermit, metrics: &Metrics) {
     let bytes = archive.bytes();
     let written = archive.write(&mut pieces);
     // Before the last piece: a client that has all of its backup may ask for the next one.
     drop(permit);
-    match written.and_then(|()| pieces.flush()) {
+    let sent = written.and_then(|()| pieces.flush());
+    let counter = if sent.is_ok() { &metrics.backups } else { &metrics.backups_failed };
+    counter.inc();
+    match sent {
         Ok(()) => tracing::info!(bytes, "backup sent"),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {
             tracing::warn!("the client has left in the middle of a backup");
@@ -219,17 +253,19 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::engine::upkeep::{Backup, BackupFile};
     use crate::http::archive::tests::{archive, written};
-    use crate::ids::{Epoch, Lsn};
+    use crate::http::harness::{FIRST_SEQ, Server};
+    use crate::ids::Epoch;
     use crate::time::Timestamp;
 
     fn download(archive: Archive) -> (Download, Arc<Semaphore>) {
         let permits = Arc::new(Semaphore::new(1));
         let permit = Arc::clone(&permits).try_acquire_owned().expect("nobody else has one");
-        (Download::new(archive, permit), permits)
+        (Download::new(archive, permit, Arc::default()), permits)
     }
 
     fn sample() -> Archive {
@@ -253,6 +289,54 @@ mod tests {
         let sent = download.collect().await.expect("it cannot fail").to_bytes();
         assert_eq!(sent, expected);
         assert_eq!(permits.available_permits(), 1, "who has all may begin the next");
+    }
+
+    #[tokio::test]
+    async fn backups_are_counted_by_how_they_end() {
+        let metrics = Arc::new(Metrics::new());
+        let permits = Arc::new(Semaphore::new(2));
+        let begin = |archive| {
+            let permit = Arc::clone(&permits).try_acquire_owned().expect("a permit");
+            Download::new(archive, permit, Arc::clone(&metrics))
+        };
+        let whole = begin(sample()).collect().await.expect("it cannot fail");
+        assert!(!whole.to_bytes().is_empty());
+        let mut left = begin(endless(&Arc::default()));
+        drop(left.frame().await.expect("more comes"));
+        drop(left);
+        // The thread counts before it ends, and who leaves does not wait for it.
+        while metrics.backups_failed.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((metrics.backups.get(), metrics.backups_failed.get()), (1, 1));
+    }
+
+    /// Has a snapshot taken of one formula, with this preference.
+    async fn preferring(server: &mut Server, preference: &str) -> (u16, String, Value) {
+        let formula = r#"{"name":"a","materials":[{"name":"x","concentration":1}]}"#;
+        assert_eq!(server.post("/formulas", formula).await.status, 201);
+        let prefer = [("prefer", preference)];
+        let answer = server.call("POST", "/admin/snapshot", &prefer, "").await;
+        (answer.status, answer.header("preference-applied").to_owned(), answer.json())
+    }
+
+    // Paused time passes as soon as all wait, so that no snapshot is quick enough.
+    #[tokio::test(start_paused = true)]
+    async fn snapshot_that_takes_longer_than_the_client_prefers_goes_on_without_it() {
+        let mut server = Server::start().await;
+        let (status, applied, body) = preferring(&mut server, "wait=600").await;
+        assert_eq!((status, applied.as_str()), (202, "wait=600"));
+        assert_eq!((&body["state"], &body["lsn_min"]), (&json!("running"), &json!(FIRST_SEQ)));
+        let done = server.post("/admin/snapshot", "").await;
+        assert!(done.json()["lsn"].as_u64() >= Some(FIRST_SEQ), "{:?}", done.body);
+        assert!(done.headers.get("preference-applied").is_none());
+    }
+
+    #[tokio::test]
+    async fn snapshot_in_time_is_told_to_a_client_that_prefers_to_wait() {
+        let mut server = Server::start().await;
+        let (status, applied, body) = preferring(&mut server, "wait=600").await;
+        assert_eq!((status, applied.as_str(), &body["formulas"]), (200, "wait=600", &json!(1)));
     }
 
     #[tokio::test]

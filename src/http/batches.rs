@@ -123,6 +123,9 @@ pub(super) fn result(out: &mut Vec<u8>, item: &ItemReply, request_id: &str) {
             refusal(out, &Rejection::Duplicate(stored.clone()).into(), request_id);
         }
         ItemReply::KeyReused => refusal(out, &Rejection::KeyReused.into(), request_id),
+        ItemReply::Forgotten(lsn) => {
+            refusal(out, &Rejection::Forgotten(*lsn).into(), request_id);
+        }
         ItemReply::Invalid(document) => {
             let status = StatusCode::BAD_REQUEST;
             refused(out, status, |out| {

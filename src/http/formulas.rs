@@ -15,7 +15,7 @@ use crate::engine::command::{
 };
 use crate::formula::{self, Formula, Invalid};
 use crate::http::keys::{IdempotencyKey, RequestDigest};
-use crate::http::paging::{Cursor, Page, Pushed, Rows, next_link};
+use crate::http::paging::{self, Cursor, Page, Pushed, Rows, next_link};
 use crate::http::problem::{Fault, Kind, Place, Problem, existing};
 use crate::http::render::{self, Object};
 use crate::http::request::{Query, Request};
@@ -199,11 +199,18 @@ async fn fill(
     filter: &Arc<Filter>,
 ) -> Result<(Rows, Option<Cursor>), Problem> {
     let mut after = page.after.map_or(Lsn::ZERO, |cursor| Lsn(cursor.0));
+    let mut is_first = true;
     loop {
         let step = PAGE_STEP.min(page.limit - rows.count());
         let filter = Arc::clone(filter);
         let wanted = move |formula: &Formula| filter.wants(formula);
-        let FormulaPage { formulas, next } = context.engine.formulas(after, step, wanted).await?;
+        let found = context.engine.formulas(after, step, wanted).await?;
+        let FormulaPage { formulas, next, damage } = found;
+        match damage {
+            Some(gap) if is_first => return Err(paging::damaged(gap.first, Cursor(gap.last.0))),
+            Some(_) => return Ok((rows, Some(Cursor(after.0)))),
+            None => is_first = false,
+        }
         for stored in &formulas {
             if rows.push(|json| render::formula(json, stored))? == Pushed::Full {
                 return Ok((rows, Some(Cursor(after.0))));

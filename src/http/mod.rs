@@ -35,6 +35,7 @@ mod ndjson;
 mod offload;
 mod operating;
 mod paging;
+mod prefer;
 pub mod problem;
 mod queues;
 mod render;

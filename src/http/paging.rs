@@ -10,10 +10,10 @@ use form_urlencoded::Serializer;
 use hyper::StatusCode;
 
 use crate::http::budget::{Charge, Exhausted};
-use crate::http::problem::Problem;
+use crate::http::problem::{Kind, Problem};
 use crate::http::render;
 use crate::http::response::Response;
-use crate::ids::Malformed;
+use crate::ids::{Lsn, Malformed};
 use crate::limits::{
     PAGE_BYTES_MAX, PAGE_DEFAULT, PAGE_MAX, RESPONSE_BYTES_FREE, RESPONSE_PIECE_BYTES,
 };
@@ -135,6 +135,16 @@ impl Rows {
         self.json.push(b'}');
         Response::json(StatusCode::OK, self.json).charged(self.charge)
     }
+}
+
+/// Why there is no page: its first row cannot be read back. `next` is the way past the damage.
+pub(super) fn damaged(seq: Lsn, next: Cursor) -> Problem {
+    let detail = format!(
+        "record {seq} cannot be read back unharmed; what follows it is listed after `next`"
+    );
+    Problem::new(Kind::DamagedRecord, detail)
+        .member("seq", seq.to_string())
+        .member("next", format!("\"{next}\""))
 }
 
 /// The value of `Link` that leads to the next page of `path`, with the parameters of this one.

@@ -16,7 +16,7 @@ pub(super) use settle::{ack, extend, nack};
 use crate::engine::command::{LeaseRequest, MessagePhase, QueueStatus, Rejection, Selection};
 use crate::http::Context;
 use crate::http::members::Members;
-use crate::http::paging::{Cursor, Page, Pushed, Rows, next_link};
+use crate::http::paging::{self, Cursor, Page, Pushed, Rows, next_link};
 use crate::http::problem::{Kind, Problem};
 use crate::http::render::{self, Object};
 use crate::http::request::Request;
@@ -71,7 +71,7 @@ async fn standing(context: &Context, status: QueueStatus) -> Standing {
     if let Some(oldest) = status.oldest {
         // A record that cannot be read is reported to those who lease it; it must not hide how
         // the queue stands.
-        let message = context.engine.message(oldest).await.ok();
+        let message = context.engine.message(oldest).await.ok().flatten();
         oldest_age_ms = message.map(|oldest| context.engine.now().since_ms(oldest.enqueued_at));
     }
     Standing { status, oldest_age_ms }
@@ -89,7 +89,7 @@ pub(super) async fn lease(context: &Context, mut request: Request) -> Result<Res
     members.finish()?;
     let wish = LeaseRequest { queue, messages_max, lease_ms };
     let deliveries = wait::lease(context, &wish, wait_ms, &request.hangup()).await?;
-    deliver::respond(&context.engine, deliveries).await
+    deliver::respond(context, wish.queue, deliveries, request.page_charge()).await
 }
 
 /// `GET /queues/{queue}/messages`: the messages in one state, without changing anything.
@@ -119,6 +119,8 @@ fn phase(text: Option<&str>) -> Result<MessagePhase, Problem> {
 }
 
 /// Fills a page with the messages of a queue that are in one phase; gives the cursor behind it.
+/// It ends before a message that cannot be read back; a page that would begin with one is refused,
+/// with the cursor that leads past it.
 async fn fill(
     mut rows: Rows,
     context: &Context,
@@ -128,13 +130,24 @@ async fn fill(
     let after = page.after.map(|cursor| MessageId(Lsn(cursor.0)));
     // One more than is shown tells whether there is a next page.
     let views = context.engine.peek(queue, phase, after, page.limit + 1).await?;
+    let mut passed = 0;
     for view in views.iter().take(page.limit) {
-        let message = context.engine.message(view.id).await?;
-        if rows.push(|json| render::message_row(json, view, &message))? == Pushed::Full {
-            break;
+        let cursor = Cursor(view.id.0.0);
+        match context.engine.message(view.id).await {
+            Ok(Some(message)) => {
+                if rows.push(|json| render::message_row(json, view, &message))? == Pushed::Full {
+                    break;
+                }
+            }
+            // Done or withdrawn since we looked.
+            Ok(None) => {}
+            Err(Rejection::Damaged(_)) if passed > 0 => break,
+            Err(Rejection::Damaged(lsn)) => return Err(paging::damaged(lsn, cursor)),
+            Err(rejection) => return Err(rejection.into()),
         }
+        passed += 1;
     }
-    let last = views[..rows.count()].last().filter(|_| rows.count() < views.len());
+    let last = views[..passed].last().filter(|_| passed < views.len());
     let next = last.map(|view| Cursor(view.id.0.0));
     Ok((rows, next))
 }

@@ -281,3 +281,31 @@ async fn large_bodies_are_read_beside_and_answered_as_small_ones_are() {
     let broken = server.post("/formulas", &large[1..]).await;
     assert_eq!(broken.json()["type"], "/problems/malformed-body");
 }
+
+#[tokio::test]
+async fn a_list_ends_before_a_damaged_formula_and_says_how_to_get_past_it() {
+    let mut server = Server::start().await;
+    for name in ["one", "to be damaged", "three", "four"] {
+        let concentration = name.len().to_string();
+        let body = formula(name, &concentration).replace("rose", name);
+        assert_eq!(server.post("/formulas", &body).await.status, 201);
+    }
+    server.damage_formula("to be damaged");
+    let names = |answer: &crate::http::harness::Answer| -> Vec<Value> {
+        let shown = answer.json();
+        shown["formulas"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect()
+    };
+    let first = server.get("/formulas").await;
+    assert_eq!((first.status, names(&first)), (200, vec![json!("one")]));
+    let next = first.json()["next"].as_str().unwrap().to_owned();
+    let refused = server.get(&format!("/formulas?after={next}")).await;
+    assert_eq!((refused.status, &refused.json()["seq"]), (500, &json!(FIRST_SEQ + 1)));
+    assert_eq!(refused.json()["type"], "/problems/damaged-record");
+    let behind = refused.json()["next"].as_str().unwrap().to_owned();
+    let last = server.get(&format!("/formulas?after={behind}")).await;
+    assert_eq!((last.status, names(&last)), (200, vec![json!("three"), json!("four")]));
+    assert_eq!(last.json()["next"], Value::Null);
+    let name = server.get(&format!("/formulas?name=four&after={behind}")).await;
+    assert_eq!(names(&name), ["four"]);
+    assert!(server.context().metrics.damaged_reads.get() > 0);
+}

@@ -40,6 +40,10 @@ impl From<Rejection> for Problem {
                 format!("record {lsn} cannot be read back unharmed"),
             )
             .member("seq", lsn.to_string()),
+            Rejection::Forgotten(lsn) => {
+                let detail = format!("formula {lsn} was withdrawn while this was answered");
+                Problem::new(Kind::Overloaded, detail).retry_after(OVERLOAD_RETRY_AFTER_S)
+            }
             Rejection::Unmade => {
                 Problem::new(Kind::Internal, "it could not be made; the server's events say why")
             }

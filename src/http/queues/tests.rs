@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::engine::command::Delivery;
+use crate::http::budget::Budget;
 use crate::http::connection::{Exchange, Link};
 use crate::http::harness::{Answer, FIRST_SEQ, Server};
 use crate::ids::{Epoch, Receipt};
@@ -214,6 +215,50 @@ async fn a_message_that_cannot_be_read_is_named_and_does_not_hide_the_others() {
 }
 
 #[tokio::test]
+async fn a_damaged_message_lets_others_pass_and_ends_as_a_dead_letter_that_says_why() {
+    let mut server = Server::start().await;
+    let damaged = submit_and_damage(&mut server).await;
+    submit(&mut server, 1).await;
+    for attempt in 1..=5 {
+        let refused = server.post("/queues/formulas/lease", r#"{"max":1}"#).await;
+        assert_eq!((refused.status, &refused.json()["seq"]), (500, &json!(2)), "{attempt}");
+        let delayed = u64::from(attempt < 5);
+        assert_eq!(counts(&mut server).await, [1, 0, delayed, 1 - delayed], "{attempt}");
+        if attempt == 1 {
+            let next = lease(&mut server, r#"{"max":1}"#).await;
+            assert_eq!(next[0]["id"], "3", "it is not at the head any more");
+            let done = server.post("/queues/formulas/ack", &receipts(&next)).await;
+            assert_eq!(done.status, 200);
+            submit(&mut server, 2).await;
+        }
+        server.clock.advance_ms(LEASE_MS_DEFAULT);
+    }
+    assert_eq!(server.context().metrics.damaged_messages.get(), 5);
+    let queue = "formulas".parse().unwrap();
+    let engine = server.context().engine.clone();
+    let dead = engine.peek(&queue, MessagePhase::Dead, None, 9).await.unwrap();
+    assert_eq!((dead.len(), dead[0].id), (1, damaged));
+    let reasons = dead[0].history.iter().map(|end| end.reason.as_deref());
+    assert!(reasons.eq([Some(deliver::DAMAGED_REASON); 5]), "{:?}", dead[0].history);
+}
+
+#[tokio::test]
+async fn a_page_of_messages_ends_before_a_damaged_one_and_the_next_says_how_to_get_past_it() {
+    let mut server = Server::start().await;
+    submit(&mut server, 1).await;
+    let damaged = submit_and_damage(&mut server).await;
+    submit(&mut server, 2).await;
+    let first = server.get("/queues/formulas/messages").await;
+    assert_eq!((first.status, ids(&first)), (200, vec!["2".to_owned()]));
+    let next = first.json()["next"].as_str().unwrap().to_owned();
+    let refused = server.get(&format!("/queues/formulas/messages?after={next}")).await;
+    assert_eq!((refused.status, &refused.json()["seq"]), (500, &json!(damaged.0.0)));
+    let behind = refused.json()["next"].as_str().unwrap().to_owned();
+    let last = server.get(&format!("/queues/formulas/messages?after={behind}")).await;
+    assert_eq!((last.status, ids(&last)), (200, vec!["4".to_owned()]));
+}
+
+#[tokio::test]
 async fn a_lease_longer_than_a_piece_is_streamed_whole() {
     let mut server = Server::start().await;
     let filler = "x".repeat(NAME_CHARS_MAX - 4);
@@ -225,13 +270,18 @@ async fn a_lease_longer_than_a_piece_is_streamed_whole() {
     }
     whole.push(submit(&mut server, 1).await);
     let damaged = submit_and_damage(&mut server).await;
-    let engine = server.context().engine.clone();
+    let budget = Arc::new(Budget::new(0));
     let whole = whole.repeat(3);
     let many = whole.iter().copied().chain([damaged]).map(delivery).collect();
-    let answer = deliver::respond(&engine, many).await.unwrap();
-    let body = answer.into_hyper(Exchange::begin(&link())).into_body();
+    let (queue, charge) = ("formulas".parse().unwrap(), budget.open());
+    let answer = deliver::respond(server.context(), queue, many, charge).await.unwrap();
+    let mut body = answer.into_hyper(Exchange::begin(&link())).into_body();
     assert_eq!(body.size_hint().exact(), None, "it goes out in pieces");
-    let shown: Value = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(budget.left(), -i64::try_from(first.len()).unwrap(), "until it is read");
+    let rest = body.collect().await.unwrap().to_bytes();
+    assert_eq!(budget.left(), 0, "all is given back");
+    let shown: Value = serde_json::from_slice(&[first, rest].concat()).unwrap();
     let ids = shown["messages"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap());
     assert!(ids.eq(whole.iter().map(MessageId::to_string)), "{whole:?}");
     assert_eq!(shown["messages"][2]["formula"]["materials"].as_array().unwrap().len(), 1000);
