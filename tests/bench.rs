@@ -93,6 +93,27 @@ fn duplicates_reads_and_acks_are_what_the_server_counted() {
 }
 
 #[test]
+fn acks_beyond_its_own_stock_are_of_messages_that_were_there_before() {
+    let store = Store::new();
+    let server = store.serve();
+    let address = url(&server);
+    let brought = 900;
+    measure(&[&address, "--workload=bulk", "--lines=900", "--seed=1"]);
+    let (mut accepted, mut acked, mut seed) = (0, 0, 1);
+    // As when one run measures several workloads: each counts only what it brought itself.
+    while acked <= accepted {
+        seed += 1;
+        let lease = ["--workload=lease", "--stock=10", "--batch=40", "--connections=5"];
+        let report =
+            measure(&[&[address.as_str(), &format!("--seed={seed}")], &lease[..]].concat());
+        accepted += total(&report, "accepted");
+        acked += total(&report, "acked");
+        let left = metric(&server, "sillage_queue_messages", &["queue=\"formulas\""]);
+        assert_eq!(left + acked, brought + accepted, "each message is acked once");
+    }
+}
+
+#[test]
 fn it_starts_its_own_server_and_references_and_leaves_nothing_behind() {
     let beside = tempfile::tempdir().expect("a temporary directory can be made");
     let path = beside.path().to_str().expect("a plain name");

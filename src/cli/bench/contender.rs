@@ -177,7 +177,8 @@ impl Contender {
             let tally = self.load_lines(scenario.lines).await?;
             return Ok((tally, spent_between(&before, &self.threads())));
         }
-        // On a server that was not empty more may have been acked than we brought.
+        // On a server that was not empty more may have been acked than we brought: by another
+        // run, or by this one for the workloads before, each of which counts for itself.
         let waiting = self.totals.accepted.saturating_sub(self.totals.acked);
         if scenario.workload == Workload::Lease && waiting < self.waiting_min {
             self.load_stock(self.waiting_min - waiting).await?;
