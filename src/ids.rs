@@ -91,6 +91,12 @@ impl QueueName {
     /// Where accepted and withdrawn formulas wait for outside consumers.
     pub const FORMULAS: &str = "formulas";
 
+    /// Where texts wait for the authority's seal.
+    pub const SEALS: &str = "seals";
+
+    /// Where calls to hooks wait.
+    pub const HOOKS: &str = "hooks";
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

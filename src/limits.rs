@@ -91,6 +91,27 @@ pub const NACK_DELAY_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 pub const REASON_BYTES_MAX: usize = 512;
 /// Highest `--max-attempts` that may be configured: bounds a message's history.
 pub const ATTEMPTS_MAX: u32 = 1000;
+/// Bytes of a text that the authority is to sign. It travels in a URL, three bytes for one.
+pub const SEAL_TEXT_BYTES_MAX: usize = 8 << 10;
+/// Bytes of a signature: far above the largest RSA key's in base64.
+pub const SIGNATURE_BYTES_MAX: usize = 16 << 10;
+/// Requests for a seal that may wait. At ten a minute these are a week.
+pub const SEALS_WAITING_MAX: usize = 100_000;
+/// Calls per window that may be allowed, and so the ended calls that are remembered.
+pub const CALLS_KEPT_MAX: usize = 10_000;
+/// No call begins for so long after a loss that the operator accepted: calls may be among what is
+/// lost. The usual window, a minute, and five for calls that were still under way.
+pub const LOST_CALLS_PAUSE_MS: u64 = 6 * 60 * 1000;
+/// Longest window of a limit on calls: a day.
+pub const CALL_WINDOW_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Hooks that may be subscribed. An event is a record for each that wants it.
+pub const HOOKS_MAX: usize = 100;
+/// Bytes of a hook's URL: what servers commonly take.
+pub const HOOK_URL_BYTES_MAX: usize = 2 << 10;
+/// Deliveries that were taken and are still listed: the latest.
+pub const DELIVERIES_KEPT_MAX: usize = 10_000;
+/// Dead letters that one record tells of.
+pub const DEATHS_ANNOUNCED_MAX: usize = 100;
 /// Attempts kept in a message's history: the latest ones.
 pub const HISTORY_MAX: usize = 16;
 /// Steps of a trail that are kept once a snapshot covers them, and shown: the latest ones.
@@ -419,6 +440,8 @@ const _: () = assert!(ARCHIVE_MEMBERS_MAX as u64 * 128 <= ARCHIVE_TEXT_BYTES_MAX
 const _: () = assert!(CLIENT_BACKOFF_BASE_MS <= CLIENT_BACKOFF_CAP_MS);
 const _: () = assert!(STATE_LAYERS_MAX > 0);
 const _: () = assert!(IMAGE_ENTRY_BYTES_MAX >= 2 * HISTORY_MAX * (REASON_BYTES_MAX + 64));
+const _: () = assert!(4 * SEAL_TEXT_BYTES_MAX + HOOK_URL_BYTES_MAX < PAYLOAD_BYTES_MAX);
+const _: () = assert!(IMAGE_ENTRY_BYTES_MAX >= 2 * HOOK_URL_BYTES_MAX);
 const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MAX / FRAME_ALIGN as u64 <= u32::MAX as u64);
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));

@@ -1,4 +1,4 @@
-//! A store of format 2 as a released version left it, opened by the present one.
+//! Stores of format 2 as released versions left them, opened by the present one.
 //!
 //! `data/golden/v2/store` was cut off (`kill -9`) with two snapshots, a log behind them, and
 //! something of every kind in them; `data/golden/v2/answers.json` is what its server said before.
@@ -161,6 +161,51 @@ fn store_of_format_2_opens_for_ever_and_says_what_it_said() {
     let server = store.serve();
     let receipts: Vec<&str> = said["receipts"].as_array().expect("two").iter().map(text).collect();
     settle(&mut server.client(), "ack", &receipts, &json!({})).expect(200);
+}
+
+/// The one that `engine::golden` opens.
+#[test]
+fn store_with_seals_and_hooks_is_checked_shown_and_exported_and_its_secrets_are_not() {
+    let store = Store::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/golden/v3/store");
+    copy_files(&golden, &store.data());
+    let data = store.data();
+    let data = data.to_str().expect("a plain path");
+    let says = |arguments: &[&str]| {
+        let output = run(arguments.iter().copied());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let checked = says(&["check", data]);
+    let dumped = says(&["inspect", data, "dump", "--json"]);
+    let frames: Vec<Value> =
+        dumped.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for fact in [
+        "seal_requested",
+        "call_begun",
+        "condemned",
+        "hook_created",
+        "hook_secret_changed",
+        "hook_disabled",
+        "hook_owed",
+        "hook_delivered",
+        "hook_redelivered",
+    ] {
+        assert!(frames.iter().any(|frame| frame["fact"] == fact), "{fact} is shown");
+    }
+    // 0x44, as numbers, in hex and in base 64.
+    let plain = says(&["inspect", data, "dump"]);
+    for secret in ["68,68", "68, 68", "444444", "RERE"] {
+        assert!(!plain.contains(secret) && !dumped.contains(secret), "{secret}");
+    }
+    let last = frames.iter().rev().find_map(|frame| frame["receipt"].as_str());
+    let receipt = last.expect("a record has one");
+    assert!(says(&["inspect", data, "verify", "--receipt", receipt]).starts_with("present"));
+    // Formulas only: of four, one was withdrawn.
+    assert_eq!(says(&["export", "--data", data]).lines().count(), 3);
+    assert_eq!(says(&["check", data]), checked, "nothing has changed");
+    says(&["reset", "--data", data, "--yes"]);
+    assert!(!run(["check", data]).status.success(), "there is no store any more");
 }
 
 fn text(value: &Value) -> &str {

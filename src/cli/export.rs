@@ -23,7 +23,7 @@ use crate::limits::{EXPORT_PROGRESS_EVERY, PAGE_MAX};
 ///
 /// A line has id, seq, name, materials and accepted_at, with all digits as they were sent, in the
 /// order of acceptance: for other programs, and for `sillage import` of any version. Messages,
-/// leases and idempotency keys are no part of it; `sillage backup` copies those, too.
+/// leases, idempotency keys, seals and hooks are no part of it; `sillage backup` copies those, too.
 ///
 /// From a server: formulas that are accepted meanwhile come at the end, those that are withdrawn
 /// meanwhile may be missing. From a directory: it must not be in use, and is not changed.

@@ -35,7 +35,8 @@ use crate::time::Timestamp;
 /// must have the make-up of that id. `seq` is given anew. Nothing is ever stored twice: when a run
 /// was interrupted, run the same command again.
 ///
-/// Each imported formula is announced on the queue `formulas`, like one that was accepted.
+/// Each imported formula is announced on the queue `formulas`, like one that was accepted. Seals
+/// and hooks of the store that it came from do not come with it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -28,6 +28,7 @@ mod part_file;
 mod progress;
 mod queues;
 mod render;
+mod render_outbound;
 mod replayed;
 mod reset;
 mod restore;

@@ -41,7 +41,7 @@ fn name_and_members(fact: &Fact) -> (&'static str, Value) {
         }
         Fact::StateHash { digest } => ("state_hash", json!({ "digest": format!("{digest:032x}") })),
         Fact::Digest { digest } => ("digest", json!({ "digest": format!("{digest:032x}") })),
-        _ => queue_members(fact),
+        _ => super::render_outbound::members(fact).unwrap_or_else(|| queue_members(fact)),
     }
 }
 
@@ -71,13 +71,7 @@ fn queue_members(fact: &Fact) -> (&'static str, Value) {
         }
         Fact::Redriven { queue, which } => ("redriven", selection_members(queue.as_str(), which)),
         Fact::Purged { queue, which } => ("purged", selection_members(queue.as_str(), which)),
-        Fact::Opened { .. }
-        | Fact::FormulaAccepted(_)
-        | Fact::FormulaImported { .. }
-        | Fact::FormulaWithdrawn { .. }
-        | Fact::BatchAnswered { .. }
-        | Fact::StateHash { .. }
-        | Fact::Digest { .. } => unreachable!("handled by the caller"),
+        _ => unreachable!("handled by the caller"),
     }
 }
 
@@ -98,7 +92,7 @@ fn material_members(formula: &Formula) -> Vec<Value> {
     lines.map(|line| json!({ "name": line.name, "concentration": line.concentration })).collect()
 }
 
-fn key_members(key: &SpentKey) -> Value {
+pub(super) fn key_members(key: &SpentKey) -> Value {
     let SpentKey { key, request, expires } = key;
     json!({ "key": hex(key), "request": hex(request), "expires_uptime_ms": expires.0 })
 }
@@ -129,7 +123,7 @@ fn flow_name(step: &FlowStep) -> &'static str {
     }
 }
 
-fn ids(messages: &[Touched]) -> Vec<u64> {
+pub(super) fn ids(messages: &[Touched]) -> Vec<u64> {
     messages.iter().map(|touched| touched.message.0.0).collect()
 }
 

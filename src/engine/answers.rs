@@ -249,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn batch_that_names_a_lost_record_is_decided_anew_and_stores_what_was_lost() {
         let disk = SimDisk::new(1);
-        let mut bench = Bench::on(disk.handle());
+        let mut bench = Bench::on_disk(disk.handle());
         let lost = bench.accept(1);
         // The next segment begins, so that nothing else is lost.
         let task = bench.core.begin_compaction(Arc::default()).expect("the disk works");
@@ -271,7 +271,7 @@ mod tests {
         let as_disk: Arc<dyn Disk> = Arc::new(disk.handle());
         repair(&as_disk, Some(Lsn(1)..=upto)).expect("the loss is accepted");
         drop(as_disk);
-        let engine = Bench::on(disk).start();
+        let engine = Bench::on_disk(disk).start();
         assert_eq!(engine.find_duplicate(&fingerprint(1)).await, Ok(None), "it is lost");
         let anew = engine.accept_batch(batch(&[1, 2])).await.expect("it is decided");
         assert_eq!(anew.answer, Answer::First);

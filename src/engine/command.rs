@@ -3,6 +3,7 @@
 use crate::formula::{Fingerprint, Formula};
 use crate::ids::{Lsn, MessageId, QueueName, Receipt};
 pub use crate::record::Selection;
+use crate::record::hooks::Event;
 use crate::record::{AcceptedFormula, Fact};
 use crate::time::Timestamp;
 
@@ -267,6 +268,19 @@ pub enum TrailKind {
     Nacked(QueueName, Box<str>),
     /// Done.
     Acked(QueueName),
+    /// Given back for a reason that is not the message's own.
+    Deferred(QueueName),
+    /// Sealed by the authority.
+    Sealed,
+    /// A step of the flow has failed for good: a dead letter of this queue, and why.
+    Held(QueueName, Box<str>),
+    /// A hook was told of an event.
+    Told {
+        /// Of what.
+        event: Event,
+        /// The hook's id.
+        hook: Lsn,
+    },
 }
 
 /// A refusal. It changes nothing and leaves no trace in the log.

@@ -96,7 +96,7 @@ impl Compaction {
             let outcome = outcome.unwrap_or(Err(CompactError::Panicked));
             drop(task);
             // The writer may have ended meanwhile; then nobody needs the outcome.
-            drop(to_writer.send(Mail::Compacted(outcome)));
+            drop(to_writer.send(Mail::Compacted(Box::new(outcome))));
         };
         match thread::Builder::new().name("compactor".into()).spawn(work) {
             Ok(thread) => {
@@ -241,7 +241,7 @@ mod tests {
     /// Waits for the compactor.
     fn outcome(inbox: &Receiver<Mail>) -> Result<Compacted, CompactError> {
         match inbox.recv() {
-            Ok(Mail::Compacted(outcome)) => outcome,
+            Ok(Mail::Compacted(outcome)) => *outcome,
             _ => panic!("the compactor sends its outcome and nothing else"),
         }
     }

@@ -31,6 +31,7 @@ use crate::log::{
 use crate::record::Fact;
 use crate::record::archive::{self, Archived};
 use crate::record::codec::{self, CodecError};
+use crate::record::hooks::CreatedHook;
 use crate::state::State;
 use crate::state::formulas::Inventory;
 use crate::state::image::Image;
@@ -309,56 +310,16 @@ impl Writing<'_> {
                 queue.is_some_and(|queue| queue.holds(MessageId(lsn)))
             }
             Fact::BatchAnswered { key, .. } => key.expires > self.state.at().uptime,
+            // Whoever has the id of a request may ask for it, and for the signature, for good.
+            Fact::SealRequested(_) | Fact::Sealed(_) => true,
+            Fact::HookCreated(CreatedHook { key: Some(key), .. }) => {
+                key.expires > self.state.at().uptime
+            }
+            Fact::HookOwed(_) => self.state.is_delivery_kept(MessageId(lsn)),
             _ => false,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::fixture::Bench;
-    use crate::log::{Patience, SimDisk, TableName};
-
-    /// The snapshot `base` without the record at `left_out`, which its state section counts all
-    /// the same: as a compactor with a slip in it would have written it. On a disk of its own.
-    fn without(base: &Base, left_out: Lsn) -> Base {
-        let snapshot = base.snapshot();
-        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(2));
-        let mut out = SnapshotWriter::begin(Arc::clone(&disk), *snapshot.head()).expect("begun");
-        let mut records = snapshot.records_after(Lsn::ZERO);
-        while let Some((lsn, bytes)) = records.next().expect("it can be read") {
-            if lsn != left_out {
-                out.record(lsn, bytes).expect("written");
-            }
-        }
-        for name in TableName::ALL {
-            out.table(name, snapshot.entries_in(name)).expect("begun");
-            let mut entries = snapshot.entries(name);
-            while let Some(entry) = entries.next().expect("it can be read") {
-                out.entry(name, entry).expect("written");
-            }
-        }
-        let state = snapshot.state().expect("it can be read");
-        let named = out.finish(&state).expect("it reads back as it was written");
-        let store = snapshot.head().store;
-        Base::new(Snapshot::open(&disk, &named, store).expect("it opens"))
-    }
-
-    #[test]
-    fn snapshot_that_does_not_add_up_to_what_was_replayed_is_given_up() {
-        let mut bench = Bench::new();
-        let stored: Vec<Lsn> = (1..=5).map(|make_up| bench.accept(make_up)).collect();
-        bench.compact();
-        bench.accept(6);
-        let task = bench.core.begin_compaction(Arc::default()).expect("the disk works");
-        let mut task = task.expect("there is something new");
-        let whole = task.base.take().expect("there is a snapshot");
-        let wrong = without(&whole, stored[2]);
-        assert!(matches!(wrong.record(stored[2], Patience::Wait), Ok(log::Looked::Absent)));
-        task.base = Some(wrong);
-        assert!(matches!(compact(&task), Err(CompactError::Miscounted)));
-        task.base = Some(whole);
-        assert!(compact(&task).is_ok(), "the one that is whole adds up");
-    }
-}
+mod tests;

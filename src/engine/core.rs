@@ -301,6 +301,14 @@ impl Core {
         self.log.close()
     }
 
+    /// Records facts as if they had been decided, for tests of what follows from them.
+    #[cfg(test)]
+    pub(super) fn put(&mut self, facts: Vec<Fact>) -> Lsn {
+        let at = self.store.read().unwrap_or_else(PoisonError::into_inner).state.at();
+        let now = self.timeline.now(at, self.clock.as_ref());
+        self.record(facts, now).expect("the log takes them").0
+    }
+
     /// Appends the facts as one group and applies them.
     fn record(&mut self, facts: Vec<Fact>, at: Moment) -> Result<(Lsn, Vec<Fact>), Error> {
         let records: Vec<Record> = facts.into_iter().map(|fact| Record { at, fact }).collect();

@@ -55,7 +55,7 @@ impl Wanted {
     pub fn by_fact(fact: &Fact, base: &Base) -> Wanted {
         let mut wanted = Wanted::default();
         wanted.formulas.extend(fact.fingerprint().filter(|it| base.may_hold_formula(it)));
-        wanted.keys.extend(fact.key().map(|key| key.key).filter(|it| base.may_hold_key(it)));
+        wanted.keys.extend(fact.keys().filter(|it| base.may_hold_key(it)));
         wanted
     }
 

@@ -1,5 +1,7 @@
 //! A store on a simulated disk for unit tests, driven by hand through commands and compactions.
 
+pub(super) mod outbound;
+
 use std::sync::{Arc, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
@@ -15,7 +17,8 @@ use super::open::open;
 use crate::formula::{self, Checked, Fingerprint, Rules};
 use crate::ids::{Lsn, QueueName, Receipt};
 use crate::limits::SEGMENT_BYTES_MIN;
-use crate::log::{Options, Preparer, SimDisk, StoreId};
+use crate::log::{Disk, Options, Preparer, SimDisk, StoreId};
+use crate::record::Fact;
 use crate::time::ManualClock;
 
 /// How long keys are remembered here.
@@ -28,16 +31,21 @@ pub(super) const WINDOW_BYTES: u64 = 1000;
 pub(super) struct Bench {
     pub(super) clock: Arc<ManualClock>,
     pub(super) core: Core,
+    disk: Arc<dyn Disk>,
 }
 
 impl Bench {
     pub(super) fn new() -> Bench {
-        Bench::on(SimDisk::new(1))
+        Bench::on(Arc::new(SimDisk::new(1)), Arc::new(ManualClock::at(1_795_000_000_000)))
     }
 
     /// A store on this disk.
-    pub(super) fn on(disk: SimDisk) -> Bench {
-        let clock = Arc::new(ManualClock::at(1_795_000_000_000));
+    pub(super) fn on_disk(disk: SimDisk) -> Bench {
+        Bench::on(Arc::new(disk), Arc::new(ManualClock::at(1_795_000_000_000)))
+    }
+
+    /// Opens the store on `disk`, or makes one there.
+    pub(super) fn on(disk: Arc<dyn Disk>, clock: Arc<ManualClock>) -> Bench {
         let options = Options {
             segment_bytes: SEGMENT_BYTES_MIN,
             preparer: Preparer::Inline,
@@ -46,8 +54,23 @@ impl Bench {
         let policy = Policy { attempts_max: 3, retention_ms: RETENTION_MS };
         let compaction = CompactionPolicy { window_bytes_min: WINDOW_BYTES, ratio_percent: 0 };
         let setting = Setting { clock: clock.clone(), policy, compaction, seed: 1 };
-        let (core, _) = open(Arc::new(disk), options, setting).expect("it opens");
-        Bench { clock, core }
+        let opened = open(Arc::clone(&disk), options, setting);
+        let (core, _) = opened.expect("an empty disk takes a new store, and a store opens");
+        Bench { clock, core, disk }
+    }
+
+    /// Another reign, as if the process had been killed when all was durable.
+    pub(super) fn reopen(self) -> Bench {
+        let Bench { clock, core, disk } = self;
+        drop(core);
+        Bench::on(disk, clock)
+    }
+
+    /// Records facts as one group, whatever decided them, and gives the first one's LSN.
+    pub(super) fn put(&mut self, facts: Vec<Fact>) -> Lsn {
+        let first = self.core.put(facts);
+        self.core.sync().expect("the disk works");
+        first
     }
 
     /// Carries out a command that comes without findings.
@@ -142,7 +165,8 @@ pub(super) fn fingerprint(make_up: u32) -> Fingerprint {
     checked(make_up).fingerprint
 }
 
-fn checked(make_up: u32) -> Checked {
+/// A make-up with its identity.
+pub(super) fn checked(make_up: u32) -> Checked {
     let body = format!(
         r#"{{"name":"No. {make_up}","materials":[{{"name":"a","concentration":{make_up}}}]}}"#
     );

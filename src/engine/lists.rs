@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn list_goes_on_behind_whatever_block_is_damaged() {
         let disk = SimDisk::new(1);
-        let mut bench = Bench::on(disk.handle());
+        let mut bench = Bench::on_disk(disk.handle());
         let stored: Vec<Lsn> = (1..=400).map(|make_up| bench.accept(make_up)).collect();
         bench.compact();
         let base = bench.core.snapshot().lsn;

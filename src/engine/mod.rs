@@ -24,6 +24,8 @@ pub mod decide;
 pub mod findings;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod golden;
 mod lists;
 mod lookups;
 mod merge;

@@ -301,6 +301,10 @@ impl From<Step> for TrailStep {
             StepKind::Leased(queue) => TrailKind::Leased(queue),
             StepKind::Acked(queue) => TrailKind::Acked(queue),
             StepKind::Nacked(queue, reason) => TrailKind::Nacked(queue, reason),
+            StepKind::Deferred(queue) => TrailKind::Deferred(queue),
+            StepKind::Condemned(queue, reason) => TrailKind::Held(queue, reason),
+            StepKind::Sealed => TrailKind::Sealed,
+            StepKind::Told { event, hook } => TrailKind::Told { event, hook },
         };
         TrailStep { at, lsn, kind }
     }

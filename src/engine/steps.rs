@@ -13,6 +13,7 @@ use crate::ids::{Lsn, MessageId};
 use crate::limits::{STEP_RECORDS_MAX, TRAIL_STEPS_MAX};
 use crate::log::ReadError;
 use crate::record::archive::{Step, StepKind};
+use crate::record::hooks::Told;
 use crate::record::{Fact, Record, Touched, codec};
 use crate::time::Timestamp;
 
@@ -94,6 +95,14 @@ pub(super) fn step_kind(fact: Fact) -> Option<(StepKind, Vec<Touched>)> {
         Fact::Acked { queue, messages } => Some((StepKind::Acked(queue), messages)),
         Fact::Nacked { queue, messages, reason, .. } => {
             Some((StepKind::Nacked(queue, reason), messages))
+        }
+        Fact::Deferred { queue, messages, .. } => Some((StepKind::Deferred(queue), messages)),
+        Fact::Condemned { queue, messages, reason } => {
+            Some((StepKind::Condemned(queue, reason), messages))
+        }
+        Fact::Sealed(seal) => Some((StepKind::Sealed, vec![seal.message])),
+        Fact::HookDelivered { about: Some(Told { formula, event, hook }), .. } => {
+            Some((StepKind::Told { event, hook }, vec![formula]))
         }
         _ => None,
     }

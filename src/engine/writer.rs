@@ -35,6 +35,10 @@ use crate::metrics::Metrics;
 use crate::time::Stopwatch;
 
 /// What is sent to the writer.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are commands, which go in no box of theirs"
+)]
 pub(super) enum Mail {
     /// A command.
     Command(Envelope),
@@ -43,7 +47,7 @@ pub(super) enum Mail {
     /// Somebody wants a copy of what is durable by now.
     Backup(oneshot::Sender<Backup>),
     /// The compactor has ended.
-    Compacted(Result<Compacted, CompactError>),
+    Compacted(Box<Result<Compacted, CompactError>>),
     /// The last handle is gone.
     Close,
 }
@@ -279,7 +283,7 @@ impl Writer {
         match mail {
             Mail::Snapshot(reply) => self.compaction.want(reply),
             Mail::Backup(reply) => drop(reply.send(self.core.backup())),
-            Mail::Compacted(outcome) => self.compaction.end(&mut self.core, outcome)?,
+            Mail::Compacted(outcome) => self.compaction.end(&mut self.core, *outcome)?,
             Mail::Command(_) | Mail::Close => unreachable!("the caller has seen to these"),
         }
         Ok(())

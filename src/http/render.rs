@@ -167,6 +167,10 @@ fn step(out: &mut Vec<u8>, step: &TrailStep) {
             ("nacked", Some(queue), Some(reason).filter(|reason| !reason.is_empty()))
         }
         TrailKind::Acked(queue) => ("acked", Some(queue), None),
+        TrailKind::Deferred(queue) => ("deferred", Some(queue), None),
+        TrailKind::Sealed => ("sealed", None, None),
+        TrailKind::Held(queue, reason) => ("held", Some(queue), Some(reason)),
+        TrailKind::Told { .. } => ("hook_called", None, None),
     };
     let mut object = Object::open(out);
     scalar(object.member("step"), name);
@@ -177,6 +181,10 @@ fn step(out: &mut Vec<u8>, step: &TrailStep) {
     }
     if let Some(reason) = reason {
         scalar(object.member("reason"), reason);
+    }
+    if let TrailKind::Told { event, hook } = &step.kind {
+        scalar(object.member("event"), event.name());
+        quoted(object.member("hook"), *hook);
     }
     object.close();
 }

@@ -10,10 +10,12 @@ use bincode::{Decode, Encode};
 use crate::ids::{Lsn, QueueName};
 use crate::limits::{ARCHIVED_BYTES_MAX, TRAIL_STEPS_MAX};
 use crate::record::codec::{CodecError, Sink};
+use crate::record::hooks::Event;
 use crate::time::Timestamp;
 
-/// The version that this program writes.
-pub const VERSION: u8 = 1;
+/// The latest version that this program writes and reads. What has no step that version 1 does
+/// not know is written as version 1, so that a program that knows no other can read it.
+pub const VERSION: u8 = 2;
 
 /// Bytes before the payload: version and length.
 const HEAD_BYTES: usize = 5;
@@ -29,7 +31,7 @@ pub struct Step {
     pub kind: StepKind,
 }
 
-/// What happened to a formula's message.
+/// What happened to a formula. Stored by number: new ones go at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum StepKind {
     /// Leased by a consumer of a queue.
@@ -38,11 +40,38 @@ pub enum StepKind {
     Acked(QueueName),
     /// Given back, with the consumer's reason.
     Nacked(QueueName, Box<str>),
+    /// Given back for a reason that is not the message's own.
+    Deferred(QueueName),
+    /// Made a dead letter, with the reason.
+    Condemned(QueueName, Box<str>),
+    /// Sealed by the authority.
+    Sealed,
+    /// A hook was told of an event.
+    Told {
+        /// Of what.
+        event: Event,
+        /// The hook's id.
+        hook: Lsn,
+    },
+}
+
+impl StepKind {
+    /// The first version that knows it.
+    fn version(&self) -> u8 {
+        match self {
+            StepKind::Leased(_) | StepKind::Acked(_) | StepKind::Nacked(..) => 1,
+            StepKind::Deferred(_)
+            | StepKind::Condemned(..)
+            | StepKind::Sealed
+            | StepKind::Told { .. } => 2,
+        }
+    }
 }
 
 /// A record as a snapshot keeps it.
 #[derive(Clone, Copy, Debug)]
 pub struct Archived<'a> {
+    version: u8,
     /// The record as [`super::codec`] encoded it.
     pub payload: &'a [u8],
     steps: &'a [u8],
@@ -55,13 +84,13 @@ impl<'a> Archived<'a> {
     /// See [`CodecError`]; the steps are looked at by [`Archived::steps`] only.
     pub fn split(bytes: &'a [u8]) -> Result<Archived<'a>, CodecError> {
         let (&version, rest) = bytes.split_first().ok_or(CodecError::Empty)?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(CodecError::Newer { version });
         }
         let (len, rest) = rest.split_first_chunk().ok_or(CodecError::Empty)?;
         let len = u32::from_le_bytes(*len) as usize;
         let (payload, steps) = rest.split_at_checked(len).ok_or(CodecError::Empty)?;
-        Ok(Archived { payload, steps })
+        Ok(Archived { version, payload, steps })
     }
 
     /// The steps, oldest first; at most [`TRAIL_STEPS_MAX`].
@@ -95,12 +124,12 @@ impl<'a> Archived<'a> {
 /// If it is larger than [`ARCHIVED_BYTES_MAX`], which the bounds on its parts exclude.
 pub fn encode(payload: &[u8], steps: &[Step], out: &mut Vec<u8>) {
     let start = out.len();
-    out.push(VERSION);
+    let latest = &steps[steps.len().saturating_sub(TRAIL_STEPS_MAX)..];
+    out.push(latest.iter().map(|step| step.kind.version()).max().unwrap_or(1));
     let len = u32::try_from(payload.len()).expect("a payload is far below 4 GiB");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(payload);
     if !steps.is_empty() {
-        let latest = &steps[steps.len().saturating_sub(TRAIL_STEPS_MAX)..];
         bincode::encode_into_writer(latest, &mut Sink(out), bincode::config::standard())
             .expect("writing to memory cannot fail");
     }
@@ -112,7 +141,7 @@ pub fn encode(payload: &[u8], steps: &[Step], out: &mut Vec<u8>) {
 pub fn encode_again(archived: &Archived<'_>, out: &mut Vec<u8>) {
     let len = u32::try_from(archived.payload.len()).expect("a payload is far below 4 GiB");
     out.reserve(HEAD_BYTES + archived.payload.len() + archived.steps.len());
-    out.push(VERSION);
+    out.push(archived.version);
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(archived.payload);
     out.extend_from_slice(archived.steps);

@@ -11,10 +11,10 @@
 use std::fmt;
 
 use crate::limits::PAYLOAD_BYTES_MAX;
-use crate::record::{Fact, Record};
+use crate::record::{Fact, FlowStep, Record};
 
 /// The latest version that this program writes and reads.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Why bytes are no record of ours. The frame's CRC has already matched, so this is either a
 /// newer format or our own mistake, never mere damage.
@@ -83,11 +83,40 @@ pub fn decode(payload: &[u8]) -> Result<Record, CodecError> {
     Ok(record)
 }
 
-/// The first version that knows this kind of fact.
+/// The first version that knows this kind of fact, and all that follows from it.
 fn version(fact: &Fact) -> u8 {
+    let is_to_be_sealed =
+        fact.acceptance().is_some_and(|accepted| accepted.flow.first() == Some(&FlowStep::Seal));
     match fact {
+        // Programs before would not put it on the queue `seals`.
+        _ if is_to_be_sealed => 3,
+        Fact::Opened { .. }
+        | Fact::FormulaAccepted(_)
+        | Fact::FormulaWithdrawn { .. }
+        | Fact::BatchAnswered { .. }
+        | Fact::Leased { .. }
+        | Fact::Acked { .. }
+        | Fact::Nacked { .. }
+        | Fact::Extended { .. }
+        | Fact::Redriven { .. }
+        | Fact::Purged { .. }
+        | Fact::StateHash { .. } => 1,
         Fact::Digest { .. } | Fact::FormulaImported { .. } => 2,
-        _ => 1,
+        Fact::SealRequested(_)
+        | Fact::CallBegun { .. }
+        | Fact::CallEnded { .. }
+        | Fact::Sealed(_)
+        | Fact::Deferred { .. }
+        | Fact::Condemned { .. }
+        | Fact::DeathsAnnounced { .. }
+        | Fact::HookCreated(_)
+        | Fact::HookDeleted { .. }
+        | Fact::HookDisabled { .. }
+        | Fact::HookSecretChanged { .. }
+        | Fact::OwnSecretMade { .. }
+        | Fact::HookOwed(_)
+        | Fact::HookDelivered { .. }
+        | Fact::HookRedelivered { .. } => 3,
     }
 }
 

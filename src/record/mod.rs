@@ -7,9 +7,13 @@
 
 pub mod archive;
 pub mod codec;
+pub mod hooks;
+pub mod seals;
 
 use bincode::{Decode, Encode};
 
+use self::hooks::{CreatedHook, HookSecret, OwedDelivery, Told};
+use self::seals::{CallPurpose, GivenSeal, RequestedSeal};
 use crate::formula::{Fingerprint, Formula};
 use crate::ids::{Epoch, Lsn, MessageId, QueueName};
 use crate::time::{Moment, Timestamp, Uptime};
@@ -128,6 +132,96 @@ pub enum Fact {
         /// When it was accepted there.
         accepted_at: Timestamp,
     },
+    /// A text is to be sealed.
+    SealRequested(RequestedSeal),
+    /// A call to the authority was begun: written before the socket is.
+    CallBegun {
+        /// What for.
+        purpose: CallPurpose,
+        /// It ends at the latest so many milliseconds after it began.
+        deadline_ms: u64,
+    },
+    /// A call to the authority ended, however.
+    CallEnded {
+        /// The record that says that it was begun.
+        call: Lsn,
+        /// The authority asked to be left alone for so many milliseconds; 0: it did not.
+        pause_ms: u64,
+    },
+    /// The authority sealed a text: settles everything that waited for it.
+    Sealed(GivenSeal),
+    /// Leased messages were given back for a reason that is not theirs: the attempt does not
+    /// count.
+    Deferred {
+        /// The queue.
+        queue: QueueName,
+        /// The messages.
+        messages: Vec<Touched>,
+        /// They are ready again after this many milliseconds of uptime.
+        delay_ms: u64,
+    },
+    /// Leased messages became dead letters whatever attempts they had left.
+    Condemned {
+        /// The queue.
+        queue: QueueName,
+        /// The messages.
+        messages: Vec<Touched>,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// Dead letters were told of: whatever hooks want to know of them is owed in the same group.
+    DeathsAnnounced {
+        /// The queue.
+        queue: QueueName,
+        /// Which.
+        messages: Vec<MessageId>,
+    },
+    /// Somebody wants to be told of events.
+    HookCreated(CreatedHook),
+    /// Nobody is called any more for this hook.
+    HookDeleted {
+        /// Its id.
+        hook: Lsn,
+    },
+    /// The receiver said that it is gone.
+    HookDisabled {
+        /// Its id.
+        hook: Lsn,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// A hook has a new secret; for a while calls are signed with the one before, too.
+    HookSecretChanged {
+        /// Its id.
+        hook: Lsn,
+        /// The new one.
+        secret: HookSecret,
+        /// The one before is used for so many milliseconds more.
+        overlap_ms: u64,
+    },
+    /// The secret that answers to single requests are signed with.
+    OwnSecretMade {
+        /// It.
+        secret: HookSecret,
+    },
+    /// A call is owed. This record is the message on the queue `hooks`.
+    HookOwed(OwedDelivery),
+    /// A call was made and taken: the message is done.
+    HookDelivered {
+        /// The delivery.
+        delivery: MessageId,
+        /// The formula that it told of, for that formula's trail.
+        about: Option<Told>,
+        /// The status of the answer.
+        status: u16,
+        /// How long it took.
+        took_ms: u64,
+    },
+    /// A delivery that was made, or has failed for good, is to be made once more.
+    HookRedelivered {
+        /// The delivery.
+        delivery: MessageId,
+    },
 }
 
 impl Fact {
@@ -151,13 +245,26 @@ impl Fact {
         }
     }
 
-    /// The idempotency key that the fact spends.
+    /// The key that the fact puts into the index of keys: one that a request spent, or that of a
+    /// text that was sealed.
     #[must_use]
     pub fn key(&self) -> Option<&SpentKey> {
         match self {
             Fact::BatchAnswered { key, .. } => Some(key),
+            Fact::SealRequested(request) => request.key.as_ref(),
+            Fact::Sealed(seal) => Some(&seal.index),
+            Fact::HookCreated(hook) => hook.key.as_ref(),
             _ => self.acceptance().and_then(|accepted| accepted.key.as_ref()),
         }
+    }
+
+    /// All entries of the index of keys that the decision looked up.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8; 32]> {
+        let known_text = match self {
+            Fact::SealRequested(request) if request.sealed.is_some() => Some(&request.text_key),
+            _ => None,
+        };
+        self.key().map(|key| &key.key).into_iter().chain(known_text)
     }
 
     /// The formula that the fact, decided at `wall`, accepts, and when it was accepted first.
@@ -187,7 +294,7 @@ pub struct AcceptedFormula {
     pub flow: Vec<FlowStep>,
 }
 
-/// A step that follows acceptance. Reserved: no step is written yet.
+/// A step that follows acceptance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum FlowStep {
     /// Sealed by the outside authority.

@@ -45,6 +45,13 @@ pub(super) enum Tag {
     Dead = 6,
     Queue = 7,
     Clock = 8,
+    Call = 9,
+    CallEnd = 10,
+    Pace = 11,
+    SealRequest = 12,
+    Hook = 13,
+    Delivered = 14,
+    OwnSecret = 15,
 }
 
 /// Hash of one entry: multiply and fold per word, as in wyhash.

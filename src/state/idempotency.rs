@@ -12,6 +12,7 @@ use super::digest::{Digest, Tag, entry, word};
 use super::layers::{Layer, Layers};
 use crate::ids::Lsn;
 use crate::record::SpentKey;
+use crate::record::seals::NEVER;
 use crate::time::Uptime;
 
 /// What a key was spent on.
@@ -50,13 +51,13 @@ pub(super) struct KeyTotals {
     /// The first expiry of all, `None` as long as no key was spent. Once it has come, the sum is
     /// not that of version 1 any more, which took expired keys off.
     pub(super) first_expiry: Option<Uptime>,
-    /// No key spent so far outlives this uptime.
+    /// No key spent so far outlives this uptime, but for those that are never forgotten.
     pub(super) latest_expiry: Uptime,
 }
 
 /// Keys that were spent between two freezes.
 ///
-/// Invariant: each key of `by_key` has an entry in `queue` with its expiry.
+/// Invariant: each key of `by_key` that expires has an entry in `queue` with its expiry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeyLayer {
     by_key: HashMap<[u8; 32], Spent>,
@@ -106,7 +107,8 @@ impl SpentKeys {
         self.len() == 0
     }
 
-    /// No key spent so far, whether above the base or below, outlives this uptime.
+    /// No key spent so far, whether above the base or below, outlives this uptime, but for those
+    /// that are never forgotten: sealed texts.
     #[must_use]
     pub fn latest_expiry(&self) -> Uptime {
         self.totals.latest_expiry
@@ -132,7 +134,9 @@ impl SpentKeys {
         let totals = &mut self.totals;
         totals.digest.add(key_hash(&key, &value));
         totals.first_expiry = Some(totals.first_expiry.map_or(expires, |it| it.min(expires)));
-        totals.latest_expiry = totals.latest_expiry.max(expires);
+        if expires != NEVER {
+            totals.latest_expiry = totals.latest_expiry.max(expires);
+        }
     }
 
     /// Notes what the snapshot says of a key, for replay behind an accepted loss.
@@ -145,7 +149,9 @@ impl SpentKeys {
     fn hold(&mut self, key: [u8; 32], spent: Spent) {
         let young = self.layers.young_mut();
         young.by_key.insert(key, spent);
-        young.queue.push_back((spent.expires, key));
+        if spent.expires != NEVER {
+            young.queue.push_back((spent.expires, key));
+        }
     }
 
     /// Forgets keys whose time has come.
@@ -186,7 +192,8 @@ impl SpentKeys {
     pub(super) fn check_invariants(&self) {
         for layer in self.layers.oldest_first() {
             let queued: HashMap<_, _> = layer.queue.iter().map(|(at, key)| (*key, *at)).collect();
-            for (key, spent) in &layer.by_key {
+            let expiring = layer.by_key.iter().filter(|(_, spent)| spent.expires != NEVER);
+            for (key, spent) in expiring {
                 assert_eq!(queued.get(key), Some(&spent.expires), "each key can expire");
                 assert!(spent.expires <= self.totals.latest_expiry, "none outlives the latest");
             }

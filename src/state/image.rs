@@ -13,26 +13,32 @@
 //!   fresh       QueueHead::fresh_parts times (u32 upper half, u64 len), then len bytes
 //!   returned    QueueHead::returned times (MessageId, Past)
 //!   leased, delayed, dead: likewise
+//! the rest    since version 2: see `outbound`
 //! ```
 //!
 //! Lengths are never believed: every entry is read from bytes that are there, one at a time, so
 //! a hostile length ends in an error and not in memory without end. What is read is checked for
 //! what it says of itself; that it is the image of this very store, the snapshot's CRCs say.
 
+mod outbound;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use bincode::{Decode, Encode};
 
+use super::calls::Calls;
 use super::formulas::{self, Pin};
+use super::hooks::Hooks;
 use super::idempotency::KeyTotals;
 use super::queues::{Delay, Lease, Past, Queue};
+use super::seals::Seals;
 use crate::ids::{Epoch, Lsn, MessageId, QueueName};
 use crate::limits::IMAGE_ENTRY_BYTES_MAX;
 use crate::time::Moment;
 
-/// The version that this program writes.
-pub const VERSION: u8 = 1;
+/// The latest version that this program writes and reads. It writes 1 where that says all.
+pub const VERSION: u8 = 2;
 
 /// A state without what its snapshot has on disk.
 #[derive(Clone, Debug)]
@@ -45,6 +51,9 @@ pub struct Image {
     pub(super) formulas: formulas::Base,
     pub(super) keys: KeyTotals,
     pub(super) queues: BTreeMap<QueueName, Queue>,
+    pub(super) calls: Calls,
+    pub(super) seals: Seals,
+    pub(super) hooks: Hooks,
 }
 
 /// Why bytes are no image.
@@ -139,7 +148,8 @@ impl Image {
 
     /// Appends the image's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        let has_outbound = outbound::is_there(self);
+        out.push(if has_outbound { VERSION } else { 1 });
         let head = Head {
             lsn: self.lsn,
             at: self.at,
@@ -156,6 +166,9 @@ impl Image {
         put(out, &head);
         put_all(out, &self.formulas.pins);
         self.queues.iter().for_each(|(name, queue)| put_queue(out, name, queue));
+        if has_outbound {
+            outbound::encode(self, out);
+        }
     }
 
     /// Reads an image back.
@@ -164,7 +177,7 @@ impl Image {
     /// See [`ImageError`].
     pub fn decode(bytes: &[u8]) -> Result<Image, ImageError> {
         let (&version, rest) = bytes.split_first().ok_or(ImageError::Empty)?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(ImageError::Newer { version });
         }
         let mut source = Source { rest, lsn_max: Lsn(u64::MAX) };
@@ -183,12 +196,9 @@ impl Image {
             let (name, queue) = source.queue()?;
             source.check(head.lsn, queues.insert(name, queue).is_none())?;
         }
-        if !source.rest.is_empty() {
-            return Err(ImageError::LeftOver { bytes: source.rest.len() });
-        }
         // A count beyond the address space is no count of ours.
         let count = usize::try_from(head.formula_count).unwrap_or(usize::MAX);
-        Ok(Image {
+        let mut image = Image {
             lsn: head.lsn,
             at: head.at,
             epoch: head.epoch,
@@ -197,7 +207,18 @@ impl Image {
             formulas: formulas::Base::new(head.base, count, head.formula_digest, pins),
             keys: head.keys,
             queues,
-        })
+            calls: Calls::default(),
+            seals: Seals::default(),
+            hooks: Hooks::default(),
+        };
+        match version {
+            1 => outbound::assume(&mut image),
+            _ => outbound::decode(&mut source, &mut image)?,
+        }
+        match source.rest.len() {
+            0 => Ok(image),
+            bytes => Err(ImageError::LeftOver { bytes }),
+        }
     }
 }
 

@@ -21,12 +21,26 @@ use super::idempotency::{KeyWhereabouts, Spent};
 use super::{QueueName, State};
 use crate::formula::Fingerprint;
 use crate::ids::{Epoch, Lsn, MessageId};
+use crate::limits::LOST_CALLS_PAUSE_MS;
+use crate::record::seals::{GivenSeal, RequestedSeal, index_of};
 use crate::record::{AcceptedFormula, Fact, Selection, SpentKey, Touched};
+use crate::time::Uptime;
 
 impl State {
     /// Records are missing here, and reigns before `known_from` did not know it.
     pub fn note_loss(&mut self, known_from: Epoch) {
         self.bereft_until = self.bereft_until.max(Some(known_from));
+    }
+
+    /// A reign began. If it knew of the loss, what follows was decided on this very state. Which
+    /// calls to the authority are among what is lost nobody can say, so it is left alone until it
+    /// counts none of them any more. A store that is not known to have called anybody stays as
+    /// it is: stores of before there were calls have stated the digests that follow.
+    pub(super) fn end_loss(&mut self, epoch: Epoch, now: Uptime) {
+        let ended = self.bereft_until.take_if(|known_from| epoch >= *known_from);
+        if ended.is_some() && !self.calls.is_new() {
+            self.calls.pause(now.plus_ms(LOST_CALLS_PAUSE_MS));
+        }
     }
 
     /// Whether records are missing that later ones may build on, so that hashes stated in the
@@ -69,8 +83,42 @@ impl State {
                 is_stored.then(|| fact.clone())
             }
             Fact::BatchAnswered { key, .. } => self.is_free(key).then(|| fact.clone()),
+            Fact::SealRequested(request) => Some(self.reconcile_request(request)),
+            Fact::HookCreated(created) => {
+                let mut created = created.clone();
+                created.key.take_if(|key| !self.is_free(key));
+                Some(Fact::HookCreated(created))
+            }
+            Fact::Sealed(seal) if !self.is_free(&seal.index) => {
+                // What waits for the text is settled all the same.
+                let GivenSeal { message, shared, .. } = seal;
+                let settled = std::iter::once(&message.message).chain(shared);
+                settled.for_each(|&id| self.finish_seal(id));
+                None
+            }
+            // These say of themselves what they change, and find nothing to change elsewhere.
+            Fact::Sealed(_)
+            | Fact::CallBegun { .. }
+            | Fact::CallEnded { .. }
+            | Fact::DeathsAnnounced { .. }
+            | Fact::HookDeleted { .. }
+            | Fact::HookDisabled { .. }
+            | Fact::HookSecretChanged { .. }
+            | Fact::OwnSecretMade { .. }
+            | Fact::HookOwed(_)
+            | Fact::HookDelivered { .. }
+            | Fact::HookRedelivered { .. } => Some(fact.clone()),
             _ => self.reconcile_queue(fact.clone()),
         }
+    }
+
+    /// A request whose seal is among what was lost waits for another one.
+    fn reconcile_request(&mut self, request: &RequestedSeal) -> Fact {
+        let mut request = request.clone();
+        request.key.take_if(|key| !self.is_free(key));
+        let is_sealed = !self.is_free(&index_of(request.text_key));
+        request.sealed.take_if(|_| !is_sealed);
+        Fact::SealRequested(request)
     }
 
     /// The later acceptance of a make-up stands: between the two it must have been withdrawn.
@@ -80,6 +128,7 @@ impl State {
             let pin = self.pin(MessageId(earlier));
             self.formulas.withdraw(earlier, &accepted.fingerprint, pin);
             self.queue_mut(QueueName::FORMULAS).cancel(MessageId(earlier));
+            self.queue_mut(QueueName::SEALS).cancel(MessageId(earlier));
         }
         let mut accepted = accepted.clone();
         accepted.key.take_if(|key| !self.is_free(key));
@@ -97,16 +146,22 @@ impl State {
                 keep(messages, |id| queue.ready.contains(id))
             }
             Fact::Acked { queue, messages } => {
-                let queue = self.queue_mut(queue.as_str());
+                let (is_seals, queue) =
+                    (queue.as_str() == QueueName::SEALS, self.queue_mut(queue.as_str()));
                 // Done is done, also where the lease is lost.
-                for Touched { message, .. } in messages.iter() {
-                    if !queue.leased.contains_key(message) {
-                        queue.cancel(*message);
-                    }
+                let is_lost = |touched: &&Touched| !queue.leased.contains_key(&touched.message);
+                let lost: Vec<MessageId> =
+                    messages.iter().filter(is_lost).map(|touched| touched.message).collect();
+                lost.iter().for_each(|&id| queue.cancel(id));
+                let is_left = keep(messages, |id| queue.leased.contains_key(&id));
+                if is_seals {
+                    lost.iter().for_each(|&id| self.seals.leave(id));
                 }
-                keep(messages, |id| queue.leased.contains_key(&id))
+                is_left
             }
-            Fact::Nacked { queue, messages, .. } => {
+            Fact::Nacked { queue, messages, .. }
+            | Fact::Deferred { queue, messages, .. }
+            | Fact::Condemned { queue, messages, .. } => {
                 let queue = self.queue_mut(queue.as_str());
                 keep(messages, |id| queue.leased.contains_key(&id))
             }

@@ -8,31 +8,42 @@
 //! queues, and of the rest only numbers (`rest`, [`image`]). `apply` does not ask the snapshot;
 //! who decides looks up beforehand what he needs of it.
 
+pub mod calls;
 mod digest;
 pub mod formulas;
+pub mod hooks;
 pub mod idempotency;
 pub mod image;
 mod layers;
 mod loss;
 mod lsn_set;
+mod outbound;
 pub mod outlook;
 pub mod queues;
 mod ready;
 pub mod rest;
+pub mod seals;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
+use self::calls::Calls;
 use self::formulas::{Formulas, Pin};
+use self::hooks::Hooks;
 use self::idempotency::SpentKeys;
 use self::queues::{GivenBack, Queue, Terms};
+use self::seals::Seals;
 use crate::ids::{Epoch, Lsn, MessageId, QueueName};
-use crate::record::{AcceptedFormula, Fact, Record, Selection, Touched};
+use crate::record::{AcceptedFormula, Fact, FlowStep, Record, Selection, Touched};
 use crate::time::Moment;
 
 /// Queues that every store has: one for outside consumers, three for the built-in workers.
-pub const BUILT_IN_QUEUES: [&str; 4] = [QueueName::FORMULAS, "seals", "releases", "hooks"];
+pub const BUILT_IN_QUEUES: [&str; 4] =
+    [QueueName::FORMULAS, QueueName::SEALS, "releases", QueueName::HOOKS];
+
+/// Queues whose consumers are part of the program, and gone with the reign that leased to them.
+const WORKERS_QUEUES: [&str; 3] = [QueueName::SEALS, "releases", QueueName::HOOKS];
 
 /// Everything that the records so far amount to, bodies left on disk.
 #[derive(Clone, Debug)]
@@ -48,6 +59,9 @@ pub struct State {
     formulas: Formulas,
     keys: SpentKeys,
     queues: BTreeMap<QueueName, Queue>,
+    calls: Calls,
+    seals: Seals,
+    hooks: Hooks,
 }
 
 impl Default for State {
@@ -63,6 +77,9 @@ impl Default for State {
             formulas: Formulas::default(),
             keys: SpentKeys::default(),
             queues: BUILT_IN_QUEUES.map(|q| (name(q), Queue::default())).into_iter().collect(),
+            calls: Calls::default(),
+            seals: Seals::default(),
+            hooks: Hooks::default(),
         }
     }
 }
@@ -92,19 +109,25 @@ impl State {
             Fact::Opened { epoch } => {
                 assert!(*epoch > self.epoch, "each reign has a higher number");
                 self.epoch = *epoch;
-                self.bereft_until.take_if(|known_from| *epoch >= *known_from);
+                self.end_loss(*epoch, at.uptime);
+                self.calls.abandon(at.uptime);
+                WORKERS_QUEUES.iter().for_each(|q| self.queue_mut(q).recover_leases(at));
             }
             // The promise of the whole program: what is stored, what is remembered for a
             // repeated request and what is queued are one record, so they cannot disagree.
             Fact::FormulaAccepted(accepted) | Fact::FormulaImported { accepted, .. } => {
-                let AcceptedFormula { fingerprint, key, .. } = accepted;
+                let AcceptedFormula { fingerprint, key, flow, .. } = accepted;
                 self.formulas.accept(lsn, *fingerprint);
                 key.iter().for_each(|key| self.keys.spend(lsn, key, at.uptime));
                 self.queue_mut(QueueName::FORMULAS).put(MessageId(lsn));
+                if flow.first() == Some(&FlowStep::Seal) {
+                    self.queue_mut(QueueName::SEALS).put(MessageId(lsn));
+                }
             }
             Fact::FormulaWithdrawn { formula, fingerprint } => {
                 let pin = self.pin(MessageId(lsn));
                 self.formulas.withdraw(*formula, fingerprint, pin);
+                self.queue_mut(QueueName::SEALS).cancel(MessageId(*formula));
                 let queue = self.queue_mut(QueueName::FORMULAS);
                 queue.cancel(MessageId(*formula));
                 queue.put(MessageId(lsn));
@@ -130,8 +153,23 @@ impl State {
             Fact::Redriven { queue, which } => {
                 self.each_dead_letter(queue, which, Queue::redrive);
             }
-            Fact::Purged { queue, which } => self.each_dead_letter(queue, which, Queue::purge),
+            Fact::Purged { queue, which } => {
+                self.each_dead_letter(queue, which, Queue::purge);
+                self.drop_left_requests(queue);
+            }
+            Fact::Deferred { queue, messages, delay_ms } => {
+                let until = at.uptime.plus_ms(*delay_ms);
+                self.settle(lsn, queue, messages, |q, id| q.defer(id, until, at.uptime));
+            }
+            Fact::Condemned { queue, messages, reason } => {
+                self.settle(lsn, queue, messages, |q, id| q.condemn(id, at, reason));
+            }
+            Fact::DeathsAnnounced { queue, messages } => {
+                let queue = self.queue_mut(queue.as_str());
+                messages.iter().for_each(|&id| queue.note_announced(id));
+            }
             Fact::StateHash { .. } | Fact::Digest { .. } => self.records_since_hash = 0,
+            _ => self.apply_outbound(lsn, at, fact),
         }
     }
 
@@ -171,6 +209,24 @@ impl State {
         &self.keys
     }
 
+    /// The calls to the authority.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// The requests for a seal that wait.
+    #[must_use]
+    pub fn seals(&self) -> &Seals {
+        &self.seals
+    }
+
+    /// The hooks.
+    #[must_use]
+    pub fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
     /// The queue of this name.
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<&Queue> {
@@ -192,6 +248,10 @@ impl State {
         sum.add(digest::entry(digest::Tag::Clock, &clock));
         sum.add(self.formulas.digest());
         sum.add(self.keys.digest());
+        // Nothing, for a store that has none of these.
+        sum.add(self.calls.digest());
+        sum.add(self.seals.digest());
+        sum.add(self.hooks.digest());
         for (place, queue) in (0u64..).zip(self.queues.values()) {
             let [high, low] = halves(queue.digest());
             sum.add(digest::entry(digest::Tag::Queue, &[place, high, low]));
@@ -223,6 +283,20 @@ impl State {
         self.formulas.check_invariants();
         self.keys.check_invariants();
         self.queues.values().for_each(Queue::check_invariants);
+        self.calls.check_invariants();
+        self.seals.check_invariants();
+        self.hooks.check_invariants();
+        self.check_across();
+    }
+
+    /// What holds between queues, seals and hooks.
+    fn check_across(&self) {
+        let seals = self.queue(QueueName::SEALS).expect("built in");
+        let is_waiting = self.seals.texts.keys().all(|&id| seals.holds(id));
+        assert!(is_waiting, "a request that waits is on the queue");
+        let hooks = self.queue(QueueName::HOOKS).expect("built in");
+        let is_owed = self.hooks.delivered().keys().any(|&id| hooks.holds(id));
+        assert!(!is_owed, "a delivery that was made is off the queue");
     }
 
     fn advance(&mut self, now: Moment) {
@@ -247,9 +321,17 @@ impl State {
         let queue = self.queues.get_mut(name).expect("a record names a queue that exists");
         for touched in messages {
             act(queue, touched.message);
-            if name == QueueName::FORMULAS {
+            let is_formula = match name {
+                QueueName::FORMULAS => true,
+                QueueName::SEALS => !self.seals.is_request(touched.message),
+                _ => false,
+            };
+            if is_formula {
                 self.formulas.touch(touched.message.0, lsn);
             }
+        }
+        if name == QueueName::SEALS {
+            messages.iter().for_each(|touched| self.drop_left_request(touched.message));
         }
     }
 

@@ -67,7 +67,8 @@ impl Queue {
     #[must_use]
     pub fn attempts(&self, id: MessageId) -> u32 {
         let past = self.ready.get(id).or_else(|| self.leased.get(&id).map(|l| &l.past));
-        past.or_else(|| self.delayed.get(&id).map(|d| &d.past)).map_or(0, Past::attempts)
+        let past = past.or_else(|| self.delayed.get(&id).map(|d| &d.past));
+        past.or_else(|| self.dead.get(&id)).map_or(0, Past::attempts)
     }
 
     /// How many messages stand where at `now`.

@@ -42,6 +42,9 @@ pub struct Queue {
     pub(super) delayed: BTreeMap<MessageId, Delay>,
     pub(super) dead: BTreeMap<MessageId, Past>,
     pub(super) due: BTreeSet<(Uptime, MessageId)>,
+    /// Dead letters that nobody was told of yet. Not in the digest, because stores are replayed
+    /// whose digests were stated before there was anybody to tell.
+    pub(super) unannounced: BTreeSet<MessageId>,
     digest: Digest,
 }
 
@@ -128,6 +131,15 @@ impl Past {
         past.ends.push(AttemptEnd { attempt: past.count, at, nack });
     }
 
+    /// The latest attempt does not count.
+    fn uncount_attempt(&mut self) {
+        let past = self.0.get_or_insert_default();
+        past.count = past.count.saturating_sub(1);
+        if past.count == 0 && past.ends.is_empty() {
+            self.0 = None;
+        }
+    }
+
     /// A redriven message starts anew but keeps its history.
     fn forget_count(&mut self) {
         self.0.get_or_insert_default().count = 0;
@@ -146,6 +158,16 @@ impl Queue {
         self.insert_ready(id, Past::default());
     }
 
+    /// Puts a message that is done, or a dead letter, on the queue once more. One that is still
+    /// to be done stays where it is.
+    pub(super) fn put_back(&mut self, id: MessageId) {
+        if self.dead.contains_key(&id) {
+            self.redrive(id);
+        } else if !self.holds(id) {
+            self.put(id);
+        }
+    }
+
     pub(super) fn lease(&mut self, id: MessageId, epoch: Epoch, deadline: Uptime, terms: Terms) {
         let mut past = self.remove_ready(id).expect("only a ready message is leased");
         past.count_attempt();
@@ -161,6 +183,52 @@ impl Queue {
         let mut lease = self.remove_lease(id);
         lease.past.note_end(at.wall, Some(back.reason.into()));
         self.come_back(id, lease, at.uptime.plus_ms(back.delay_ms), at.uptime);
+    }
+
+    /// Gives back without counting the attempt.
+    pub(super) fn defer(&mut self, id: MessageId, until: Uptime, now: Uptime) {
+        let mut lease = self.remove_lease(id);
+        lease.past.uncount_attempt();
+        if lease.cancelled {
+            return;
+        }
+        if until > now {
+            self.insert_delayed(id, Delay { past: lease.past, until });
+        } else {
+            self.insert_ready(id, lease.past);
+        }
+    }
+
+    /// Makes a leased message a dead letter.
+    pub(super) fn condemn(&mut self, id: MessageId, at: Moment, reason: &str) {
+        let mut lease = self.remove_lease(id);
+        if !lease.cancelled {
+            lease.past.note_end(at.wall, Some(reason.into()));
+            self.insert_dead(id, lease.past);
+        }
+    }
+
+    /// Takes a message off the queue wherever it stands, as one that is done.
+    pub(super) fn finish(&mut self, id: MessageId) {
+        if self.leased.contains_key(&id) {
+            self.remove_lease(id);
+        } else {
+            self.cancel(id);
+        }
+    }
+
+    /// Those who held leases are gone: everything comes back now.
+    pub(super) fn recover_leases(&mut self, now: Moment) {
+        while let Some(id) = self.leased.keys().next().copied() {
+            let mut lease = self.remove_lease(id);
+            lease.past.note_end(now.wall, None);
+            self.come_back(id, lease, now.uptime, now.uptime);
+        }
+    }
+
+    /// Somebody was told of a dead letter.
+    pub(super) fn note_announced(&mut self, id: MessageId) {
+        self.unannounced.remove(&id);
     }
 
     pub(super) fn extend(&mut self, id: MessageId, deadline: Uptime) {
@@ -281,6 +349,8 @@ impl Queue {
             assert!(!self.ready.contains(id), "a delayed message is not ready");
             assert!(!self.dead.contains_key(&id), "a delayed message is not dead");
         }
+        let is_dead = self.unannounced.iter().all(|id| self.dead.contains_key(id));
+        assert!(is_dead, "only dead letters are to be told of");
         let is_both = self.dead.keys().any(|&id| self.ready.contains(id));
         assert!(!is_both, "a dead message is not ready");
         assert_eq!(due, self.due, "each lease and delay has its deadline, and nothing else");
@@ -327,10 +397,12 @@ impl Queue {
     fn insert_dead(&mut self, id: MessageId, past: Past) {
         self.digest.add(waiting_hash(Tag::Dead, id, &past, Uptime(0)));
         self.dead.insert(id, past);
+        self.unannounced.insert(id);
     }
 
     fn remove_dead(&mut self, id: MessageId) -> Option<Past> {
         let past = self.dead.remove(&id)?;
+        self.unannounced.remove(&id);
         self.digest.remove(waiting_hash(Tag::Dead, id, &past, Uptime(0)));
         Some(past)
     }

@@ -83,14 +83,24 @@ impl State {
         Dropped { _base: before, _formulas: formulas, _keys: self.keys.rebase() }
     }
 
-    /// Whether the body of a withdrawn formula may still be asked for: its withdrawal, or the
-    /// formula itself in the hands of a consumer, is on the queue, or a key may give it as its
-    /// answer. `false` for a formula that is not withdrawn, or whose pin is gone.
+    /// Whether the body of a withdrawn formula may still be asked for: its withdrawal is on the
+    /// queue, or the formula itself in the hands of a consumer or of whoever has it sealed, or a
+    /// key may give it as its answer. `false` for a formula that is not withdrawn, or whose pin
+    /// is gone.
     #[must_use]
     pub fn is_kept(&self, formula: Lsn) -> bool {
         let Some(pin) = self.formulas.pin(formula) else { return false };
-        let queue = self.queue(QueueName::FORMULAS).expect("built in");
-        pin.until > self.at.uptime || queue.holds(pin.message) || queue.holds(MessageId(formula))
+        let [formulas, seals] = [QueueName::FORMULAS, QueueName::SEALS].map(|q| &self.queues[q]);
+        let message = MessageId(formula);
+        let is_held = formulas.holds(message) || seals.holds(message);
+        is_held || formulas.holds(pin.message) || pin.until > self.at.uptime
+    }
+
+    /// Whether a delivery may still be asked for: it is owed, or among the latest that were made.
+    #[must_use]
+    pub fn is_delivery_kept(&self, delivery: MessageId) -> bool {
+        self.queues[QueueName::HOOKS].holds(delivery)
+            || self.hooks.delivered().contains_key(&delivery)
     }
 
     /// The small part of a snapshot of all up to `through`: the last LSN of a sealed segment, of
@@ -118,24 +128,28 @@ impl State {
             ),
             keys: self.keys.totals(),
             queues: self.queues.clone(),
+            calls: self.calls.clone(),
+            seals: self.seals.clone(),
+            hooks: self.hooks.clone(),
         }
     }
 
     /// The state of which this is the image, resting on the snapshot that carries it.
     #[must_use]
     pub fn resume(image: Image) -> State {
-        let Image { lsn, at, epoch, records_since_hash, bereft_until, formulas, keys, queues } =
-            image;
         let mut state = State {
-            lsn,
-            at,
-            epoch,
-            records_since_hash,
-            bereft_until,
+            lsn: image.lsn,
+            at: image.at,
+            epoch: image.epoch,
+            records_since_hash: image.records_since_hash,
+            bereft_until: image.bereft_until,
             frozen_at: None,
-            formulas: Formulas::resume(formulas),
-            keys: SpentKeys::resume(keys),
-            queues,
+            formulas: Formulas::resume(image.formulas),
+            keys: SpentKeys::resume(image.keys),
+            queues: image.queues,
+            calls: image.calls,
+            seals: image.seals,
+            hooks: image.hooks,
         };
         // A later program may have more queues than the one that made the image.
         for name in BUILT_IN_QUEUES {

@@ -5,6 +5,8 @@
 //! no record, or a refusal, which changes nothing.
 
 pub mod formulas;
+pub mod gate;
+pub mod hooks;
 pub mod queues;
 #[cfg(test)]
 mod tests;

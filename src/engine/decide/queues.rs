@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Circumstances, Draft, Refusal, Reply, Verdict};
 use crate::engine::command::{Delivery, LeaseRequest, Settled, Settlement};
-use crate::ids::{Lsn, MessageId, QueueName, Receipt};
+use crate::ids::{MessageId, QueueName, Receipt};
 use crate::record::{Fact, Selection, Touched};
 use crate::state::State;
 use crate::state::queues::Queue;
@@ -110,11 +110,13 @@ fn find<'a>(state: &'a State, name: &QueueName) -> Result<&'a Queue, Refusal> {
 }
 
 /// The message with the record that touched it last, where a trail is kept.
-fn touched(state: &State, queue: &QueueName, message: MessageId) -> Touched {
+pub(in crate::engine) fn touched(state: &State, queue: &QueueName, message: MessageId) -> Touched {
     let MessageId(own) = message;
-    let before: Lsn = match queue.as_str() {
-        QueueName::FORMULAS => state.formulas().trail(own),
-        _ => own,
+    let is_formula = match queue.as_str() {
+        QueueName::FORMULAS => true,
+        QueueName::SEALS => !state.seals().is_request(message),
+        _ => false,
     };
+    let before = if is_formula { state.formulas().trail(own) } else { own };
     Touched { message, before }
 }

@@ -1,8 +1,12 @@
 //! Random histories: each fact is one that could have been decided on the state at hand.
 
+pub mod outbound;
+
+use std::collections::BTreeMap;
+
 use crate::formula::{self, CANON, Fingerprint, Formula, Rules};
 use crate::ids::{Epoch, Lsn, MessageId, QueueName};
-use crate::record::{AcceptedFormula, Fact, Record, Selection, SpentKey, Touched};
+use crate::record::{AcceptedFormula, Fact, FlowStep, Record, Selection, SpentKey, Touched};
 use crate::state::State;
 use crate::state::formulas::Whereabouts;
 use crate::state::idempotency::KeyWhereabouts;
@@ -53,6 +57,8 @@ pub struct History {
     now: Moment,
     formula: Formula,
     has_losses: bool,
+    /// Of all formulas ever accepted, those that were lost included.
+    fingerprints: BTreeMap<Lsn, Fingerprint>,
 }
 
 impl History {
@@ -68,6 +74,7 @@ impl History {
             now: Moment { wall: Timestamp(1_000_000), uptime: Uptime(0) },
             formula: checked.expect("valid").formula,
             has_losses,
+            fingerprints: BTreeMap::new(),
         }
     }
 
@@ -79,9 +86,7 @@ impl History {
         if self.has_losses && self.unaware.is_none() && self.random.u8(..30) == 0 {
             self.lose();
         }
-        if let Some(fact) = self.fact() {
-            self.record(fact);
-        }
+        self.facts().into_iter().for_each(|fact| self.record(fact));
         self.entries[from..].to_vec()
     }
 
@@ -98,6 +103,7 @@ impl History {
 
     pub fn record(&mut self, fact: Fact) {
         self.lsn = self.lsn.next();
+        self.note(self.lsn, &fact);
         let record = Box::new(Record { at: self.now, fact });
         if let Some(unaware) = &mut self.unaware {
             unaware.apply(self.lsn, &record);
@@ -118,13 +124,13 @@ impl History {
     fn lose(&mut self) {
         let mut unaware = self.whole.clone();
         for _ in 0..self.random.u8(1..12) {
-            self.lsn = self.lsn.next();
-            let (lsn, at) = (self.lsn, self.now);
             std::mem::swap(&mut unaware, &mut self.whole);
-            let fact = self.fact();
+            let facts = self.facts();
             std::mem::swap(&mut unaware, &mut self.whole);
-            if let Some(fact) = fact {
-                unaware.apply(lsn, &Record { at, fact });
+            for fact in facts {
+                self.lsn = self.lsn.next();
+                self.note(self.lsn, &fact);
+                unaware.apply(self.lsn, &Record { at: self.now, fact });
             }
         }
         self.lsn = self.lsn.next();
@@ -134,9 +140,23 @@ impl History {
         self.unaware = Some(unaware);
     }
 
+    fn note(&mut self, lsn: Lsn, fact: &Fact) {
+        if let Some(accepted) = fact.acceptance() {
+            self.fingerprints.insert(lsn, accepted.fingerprint);
+        }
+    }
+
     /// The state on which is decided.
     fn state(&self) -> &State {
         self.unaware.as_ref().unwrap_or(&self.whole)
+    }
+
+    /// One group; empty if what was drawn is not possible now.
+    fn facts(&mut self) -> Vec<Fact> {
+        if self.random.bool() {
+            return self.outbound();
+        }
+        self.fact().into_iter().collect()
     }
 
     fn fact(&mut self) -> Option<Fact> {
@@ -148,7 +168,7 @@ impl History {
                 let (outcomes, request_id) = (Vec::new(), "r".into());
                 Some(Fact::BatchAnswered { key, outcomes, preceding: 0, request_id })
             }
-            10..=13 => self.lease(),
+            10..=13 => self.lease(QueueName::FORMULAS, 5),
             14..=20 => self.settlement(),
             21 => Some(self.dead_letters()),
             22 => {
@@ -166,7 +186,8 @@ impl History {
             return None;
         }
         let key = if self.random.bool() { self.free_key() } else { None };
-        let (formula, flow) = (self.formula.clone(), Vec::new());
+        let flow = if self.random.bool() { vec![FlowStep::Seal] } else { Vec::new() };
+        let formula = self.formula.clone();
         let accepted = AcceptedFormula { canon: CANON, fingerprint, formula, key, flow };
         Some(match self.random.u8(..4) {
             0 => Fact::FormulaImported { accepted, accepted_at: Timestamp(7) },
@@ -190,41 +211,56 @@ impl History {
         is_free.then_some(SpentKey { key, request: key, expires })
     }
 
-    fn lease(&mut self) -> Option<Fact> {
-        let (max, token) = (self.random.usize(1..5), self.random.u64(..));
-        let queue = self.state().queue(QueueName::FORMULAS).expect("built in");
+    fn lease(&mut self, name: &'static str, max: usize) -> Option<Fact> {
+        let (max, token) = (self.random.usize(1..=max), self.random.u64(..));
+        let queue = self.state().queue(name).expect("built in");
         let messages = touched(queue.leasable(self.now.uptime, max));
         let lease_ms = self.random.u64(1..400);
-        let lease = Fact::Leased { queue: formulas(), messages, lease_ms, attempts_max: 2, token };
+        let queue = named(name);
+        let lease = Fact::Leased { queue, messages, lease_ms, attempts_max: 2, token };
         let Fact::Leased { messages, .. } = &lease else { unreachable!("made above") };
         (!messages.is_empty()).then_some(lease)
     }
 
     fn settlement(&mut self) -> Option<Fact> {
-        let queue = self.state().queue(QueueName::FORMULAS).expect("built in");
-        let held = queue.peek(Phase::Leased, self.now, None, usize::MAX);
-        let mut ids: Vec<MessageId> = held.into_iter().map(|seen| seen.id).collect();
+        let queue = self.any_queue();
+        let mut ids = self.held(queue);
         ids.retain(|_| self.random.bool());
-        if ids.is_empty() {
-            return None;
-        }
-        let queue = formulas();
-        Some(match self.random.u8(..6) {
-            0..=2 => Fact::Acked { queue, messages: touched(ids) },
-            3..=4 => {
-                let delay_ms = self.random.u64(..300);
-                Fact::Nacked { queue, messages: touched(ids), delay_ms, reason: "no".into() }
-            }
+        (!ids.is_empty()).then(|| self.settlement_of(queue, ids))
+    }
+
+    /// What consumers of a queue hold.
+    fn held(&self, queue: &str) -> Vec<MessageId> {
+        let queue = self.state().queue(queue).expect("built in");
+        let held = queue.peek(Phase::Leased, self.now, None, usize::MAX);
+        held.into_iter().map(|seen| seen.id).collect()
+    }
+
+    fn settlement_of(&mut self, queue: &'static str, ids: Vec<MessageId>) -> Fact {
+        let (queue, messages) = (named(queue), touched(ids.clone()));
+        let delay_ms = self.random.u64(..300);
+        match self.random.u8(..9) {
+            0..=2 => Fact::Acked { queue, messages },
+            3..=4 => Fact::Nacked { queue, messages, delay_ms, reason: "no".into() },
+            5..=6 => Fact::Deferred { queue, messages, delay_ms },
+            7 => Fact::Condemned { queue, messages, reason: "never".into() },
             _ => Fact::Extended { queue, messages: ids, lease_ms: self.random.u64(1..400) },
-        })
+        }
+    }
+
+    /// A queue on which messages come, mostly that of consumers outside.
+    fn any_queue(&mut self) -> &'static str {
+        let queues = [QueueName::FORMULAS, QueueName::FORMULAS, QueueName::SEALS, QueueName::HOOKS];
+        queues[self.random.usize(..queues.len())]
     }
 
     fn dead_letters(&mut self) -> Fact {
-        let queue = self.state().queue(QueueName::FORMULAS).expect("built in");
+        let name = self.any_queue();
+        let queue = self.state().queue(name).expect("built in");
         let mut ids = queue.dead_letters(self.now.uptime);
         ids.retain(|_| self.random.bool());
         let which = if self.random.bool() { Selection::All } else { Selection::Ids(ids) };
-        let queue = formulas();
+        let queue = named(name);
         if self.random.bool() {
             Fact::Redriven { queue, which }
         } else {
@@ -233,8 +269,8 @@ impl History {
     }
 }
 
-fn formulas() -> QueueName {
-    QueueName::FORMULAS.parse().expect("well formed")
+fn named(queue: &str) -> QueueName {
+    queue.parse().expect("well formed")
 }
 
 fn touched(ids: Vec<MessageId>) -> Vec<Touched> {
