@@ -57,6 +57,7 @@
 //! | [`state`] | what the records add up to, above a snapshot |
 //! | [`engine`] | decisions, the writer, the compactor, questions |
 //! | [`http`] | the server: one route table, bounds, drain |
+//! | [`outbound`] | calls to others: who may be called, deadlines, signatures |
 //! | [`config`], [`metrics`] | settings with their origin; what is measured |
 //! | [`cli`] | the commands |
 
@@ -69,6 +70,7 @@ pub mod ids;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+pub mod outbound;
 pub mod record;
 pub mod state;
 pub mod time;

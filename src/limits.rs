@@ -1,8 +1,18 @@
 //! Every bound of the program in one place, each with its reason.
 //!
 //! A queue, buffer, body, batch, retry, name or list without a maximum is a way to be killed
-//! from outside. Numbers stand here and nowhere else; how they relate is asserted at compile
-//! time at the end of the file.
+//! from outside. Numbers stand here and nowhere else, those of what only measures and plays in
+//! `tools`; how they relate is asserted at compile time at the end of each file.
+
+mod hooks;
+mod tools;
+
+pub use hooks::*;
+pub use tools::*;
+
+mod seals;
+
+pub use self::seals::*;
 
 // ---- formulas ----------------------------------------------------------------------------
 
@@ -91,25 +101,15 @@ pub const NACK_DELAY_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 pub const REASON_BYTES_MAX: usize = 512;
 /// Highest `--max-attempts` that may be configured: bounds a message's history.
 pub const ATTEMPTS_MAX: u32 = 1000;
-/// Bytes of a text that the authority is to sign. It travels in a URL, three bytes for one.
-pub const SEAL_TEXT_BYTES_MAX: usize = 8 << 10;
-/// Bytes of a signature: far above the largest RSA key's in base64.
-pub const SIGNATURE_BYTES_MAX: usize = 16 << 10;
-/// Requests for a seal that may wait. At ten a minute these are a week.
-pub const SEALS_WAITING_MAX: usize = 100_000;
-/// Calls per window that may be allowed, and so the ended calls that are remembered.
-pub const CALLS_KEPT_MAX: usize = 10_000;
-/// No call begins for so long after a loss that the operator accepted: calls may be among what is
-/// lost. The usual window, a minute, and five for calls that were still under way.
-pub const LOST_CALLS_PAUSE_MS: u64 = 6 * 60 * 1000;
-/// Longest window of a limit on calls: a day.
-pub const CALL_WINDOW_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Hooks that may be subscribed. An event is a record for each that wants it.
 pub const HOOKS_MAX: usize = 100;
 /// Bytes of a hook's URL: what servers commonly take.
 pub const HOOK_URL_BYTES_MAX: usize = 2 << 10;
 /// Deliveries that were taken and are still listed: the latest.
 pub const DELIVERIES_KEPT_MAX: usize = 10_000;
+/// Least time between two sweeps for dead letters that only a lapse has made: leases that lapse
+/// one after the other are told of together.
+pub const DEATHS_SWEEP_MS_MIN: u64 = 50;
 /// Dead letters that one record tells of.
 pub const DEATHS_ANNOUNCED_MAX: usize = 100;
 /// Attempts kept in a message's history: the latest ones.
@@ -320,6 +320,45 @@ pub const DRAIN_MS: u64 = 25_000;
 /// unknown, and short, since only a restart can help.
 pub const FAILED_DRAIN_MS: u64 = 1000;
 
+// ---- calls to others ----------------------------------------------------------------------
+
+/// Bytes of a URL that is to be called, as sent and in its normal form.
+pub const URL_BYTES_MAX: usize = 2048;
+/// Bytes of a host's name, without the dot at its end: what DNS can carry.
+pub const HOST_NAME_BYTES_MAX: usize = 253;
+/// Bytes between two dots of it: likewise.
+pub const HOST_LABEL_BYTES_MAX: usize = 63;
+/// Look-ups of names that one client has under way: each is a thread, and the system may take
+/// half a minute to give up on a name server that is silent.
+pub const LOOKUPS_MAX: usize = 16;
+/// Addresses of one name that are dialled: with `DIAL_STAGGER_MS` between them more would not
+/// have their turn within the time for a connection.
+pub const DIAL_ADDRESSES_MAX: usize = 8;
+/// Time after which the next address of a name is tried beside those that have not answered:
+/// what RFC 8305 recommends.
+pub const DIAL_STAGGER_MS: u64 = 250;
+/// Time for any connection to come about, also one that nobody waits for any more.
+pub const CONNECT_MS_MAX: u64 = 10_000;
+/// Header lines of an answer.
+pub const ANSWER_HEADERS_MAX: usize = 100;
+/// How far a wait between tries is spread to both sides, in percent.
+pub const BACKOFF_SPREAD_PERCENT: u8 = 10;
+/// Longest wait that another server can ask for: it is not to put us off for ever.
+pub const RETRY_AFTER_MS_MAX: u64 = 3600 * 1000;
+/// Bits of the authority's public key. Below, a signature proves nothing any more.
+pub const AUTHORITY_KEY_BITS_MIN: usize = 2048;
+/// And above, the library does not verify: it would take long, and nobody uses them.
+pub const AUTHORITY_KEY_BITS_MAX: usize = 8192;
+/// Bytes of the file that holds it: a key of 8192 bits takes less than 2 KiB.
+pub const AUTHORITY_KEY_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a secret that signs deliveries: what Standard Webhooks says.
+pub const HOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// Signatures that are compared when a delivery is verified: a sender that rotates sends two.
+pub const HOOK_SIGNATURES_MAX: usize = 16;
+/// How far the clocks of sender and receiver of a delivery may differ: what Standard Webhooks
+/// recommends.
+pub const HOOK_TOLERANCE_S: u64 = 300;
+
 // ---- backups ------------------------------------------------------------------------------
 
 /// Backups that are sent at once: one by the clock and one by hand. Each is a thread that reads
@@ -369,44 +408,6 @@ pub const EXPORT_PROGRESS_EVERY: u64 = 1024;
 /// Invalid formulas that `submit` describes; more are counted.
 pub const CLIENT_FAULTS_SHOWN: usize = 10;
 
-// ---- load generator -----------------------------------------------------------------------
-
-/// Connections of one measured run. The server takes `CONNECTIONS_PER_ADDRESS_MAX` from one
-/// address, and some are needed beside.
-pub const BENCH_CONNECTIONS_MAX: usize = 1000;
-/// Formulas that one seed makes: as many as the digits that are written into a template.
-pub const BENCH_NUMBERS_MAX: u64 = 1_000_000_000;
-/// Ids known beforehand for reading at random: more than any page cache of records keeps close.
-pub const BENCH_IDS_MAX: u64 = 1 << 20;
-/// Ids that one connection keeps to be verified after the run, 72 bytes each; more are verified
-/// at once.
-pub const BENCH_EVIDENCE_MAX: usize = 1 << 18;
-/// Of a bulk load every so many lines' ids are computed again: all of them would take a fifth of
-/// the machine from the server.
-pub const BENCH_LINES_PER_CHECK: u64 = 64;
-/// Before each measured run: fills caches and buffers, and is not counted.
-pub const BENCH_WARM_UP_MS: u64 = 300;
-/// Lease of the messages that are taken: they are acked at once, and none may lapse meanwhile.
-pub const BENCH_LEASE_S: u64 = 120;
-/// Time after an open loop for the requests that are due and were not sent.
-pub const BENCH_BACKLOG_MS_MAX: u64 = 5_000;
-/// Time between two looks at how many of them are left.
-pub const BENCH_BACKLOG_CHECK_MS: u64 = 1;
-/// A server of our own that takes longer to start has failed.
-pub const BENCH_START_MS_MAX: u64 = 300_000;
-/// Time between two looks at whether a new server still fills its first segments.
-pub const BENCH_SETTLE_CHECK_MS: u64 = 100;
-/// Time after which it is measured all the same.
-pub const BENCH_SETTLE_MS_MAX: u64 = 10_000;
-/// Wait before a compaction is asked for again because the server is overloaded.
-pub const BENCH_COMPACTION_RETRY_MS: u64 = 50;
-/// Messages that one call leases and acks.
-pub const BENCH_BATCH_MAX: usize = LEASE_MESSAGES_MAX;
-/// Rounds of one comparison.
-pub const BENCH_ROUNDS_MAX: usize = 1000;
-
-const _: () = assert!(BENCH_CONNECTIONS_MAX < CONNECTIONS_PER_ADDRESS_MAX);
-const _: () = assert!(BENCH_LEASE_S * 1000 <= LEASE_MS_MAX);
 const _: () = assert!(NAME_BYTES_MAX == 4 * NAME_CHARS_MAX);
 const _: () = assert!(BODY_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX > BODY_BYTES_MAX);
@@ -440,7 +441,6 @@ const _: () = assert!(ARCHIVE_MEMBERS_MAX as u64 * 128 <= ARCHIVE_TEXT_BYTES_MAX
 const _: () = assert!(CLIENT_BACKOFF_BASE_MS <= CLIENT_BACKOFF_CAP_MS);
 const _: () = assert!(STATE_LAYERS_MAX > 0);
 const _: () = assert!(IMAGE_ENTRY_BYTES_MAX >= 2 * HISTORY_MAX * (REASON_BYTES_MAX + 64));
-const _: () = assert!(4 * SEAL_TEXT_BYTES_MAX + HOOK_URL_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(IMAGE_ENTRY_BYTES_MAX >= 2 * HOOK_URL_BYTES_MAX);
 const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
 const _: () = assert!(SEGMENT_BYTES_MAX / FRAME_ALIGN as u64 <= u32::MAX as u64);

@@ -27,7 +27,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("engine", &["formula", "ids", "limits", "log", "metrics", "record", "state", "time"]),
     ("outbound", &["config", "ids", "limits", "metrics", "time"]),
     ("workers", &["config", "engine", "ids", "limits", "metrics", "outbound", "time"]),
-    ("http", &["config", "engine", "formula", "ids", "limits", "metrics", "time"]),
+    (
+        "http",
+        &["config", "engine", "formula", "ids", "limits", "metrics", "outbound", "time", "workers"],
+    ),
 ];
 
 /// Modules that may use everything.
