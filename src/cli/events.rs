@@ -11,10 +11,15 @@ use crate::config::{Config, LogFormat, LogLevel};
 ///
 /// Does nothing if events already go somewhere, as in tests that run several services.
 pub(crate) fn start(config: &Config) {
-    let builder = fmt().with_max_level(level(config.log_level)).with_writer(io::stderr);
+    start_as(config.log_format, config.log_level);
+}
+
+/// The same without a configuration; `None`: the format goes by whether stderr is a terminal.
+pub(crate) fn start_as(format: Option<LogFormat>, least: LogLevel) {
+    let builder = fmt().with_max_level(level(least)).with_writer(io::stderr);
     let is_terminal = io::stderr().is_terminal();
     let by_terminal = if is_terminal { LogFormat::Pretty } else { LogFormat::Json };
-    let started = match config.log_format.unwrap_or(by_terminal) {
+    let started = match format.unwrap_or(by_terminal) {
         LogFormat::Pretty => builder.with_ansi(is_terminal).with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     };

@@ -1,9 +1,9 @@
 //! The command line: one command per file, one line on stderr when it fails, one exit code.
 //!
-//! Commands come in three kinds. `serve` runs the service. `check`, `inspect`, `repair`, `reset`,
+//! Commands come in four kinds. `serve` runs the service. `check`, `inspect`, `repair`, `reset`,
 //! `restore`, `compact`, `import` and `config` work on a directory or a configuration, without a
 //! server. `submit`, `list`, `get`, `lease`, `ack`, `nack`, `backup` and `bench` talk to a server
-//! over HTTP; `export` does either.
+//! over HTTP; `export` does either. `simulate` plays what Sillage itself calls.
 //!
 //! Results go to stdout, events and failures to stderr. A command gives an [`Exit`] or a
 //! `Failure`, and only [`run`] turns them into output and exit code.
@@ -36,6 +36,7 @@ mod retry;
 mod serve;
 mod settings_args;
 mod show_config;
+mod simulate;
 mod store;
 mod store_fault;
 mod store_files;
@@ -112,6 +113,7 @@ port is in use or the disk fails, 75 the store is in use.")]
     Ack(queues::AckArgs),
     Nack(queues::NackArgs),
     Bench(bench::BenchArgs),
+    Simulate(simulate::SimulateArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -153,6 +155,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Ack(arguments) => queues::ack(arguments, &mut out),
         Command::Nack(arguments) => queues::nack(arguments, &mut out),
         Command::Bench(arguments) => bench::run(arguments, &mut out),
+        Command::Simulate(arguments) => simulate::run(arguments),
     };
     // A failed command has printed, too: what it did before it failed.
     let flushed = out.flush().map_err(Failure::Output);

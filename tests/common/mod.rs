@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the clock and draw their own seeds")]
 
 mod client;
+mod doubles;
 mod formulas;
 mod messages;
 mod problems;
@@ -15,6 +16,9 @@ mod server;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Call, Client, Response, Stream, raw_exchange};
+pub(crate) use doubles::{
+    Delivery, MessageStats, Receiver, ReceiverStats, SIGNER_KEY, Signer, SignerStats,
+};
 pub(crate) use formulas::{Formula, Material, body, list_all, numbered, shared_data};
 pub(crate) use messages::{
     Message, Messages, Settled, lease, lease_waiting, queue_count, queue_status, settle,
