@@ -64,7 +64,8 @@ async fn round(submitters: usize, count: u64) -> Figures {
     let directory = directory.expect("a directory can be made beside the build");
     let disk = OsDisk::create(&directory.path().join("data")).expect("a directory can be made");
     let clock = Arc::new(SystemClock::new());
-    let policy = Policy { attempts_max: 5, retention_ms: IDEMPOTENCY_RETENTION_MS_DEFAULT };
+    let policy =
+        Policy { attempts_max: 5, retention_ms: IDEMPOTENCY_RETENTION_MS_DEFAULT, flow: &[] };
     let setting =
         Setting { clock: clock.clone(), policy, compaction: CompactionPolicy::default(), seed: 1 };
     let (core, _) = open::open(Arc::new(disk), Options::new(StoreId([7; 16])), setting)

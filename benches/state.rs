@@ -41,7 +41,8 @@ const STORED: u64 = 1_000_000;
 /// Records built at a time, outside the measured time.
 const CHUNK: u64 = 10_000;
 
-const POLICY: Policy = Policy { attempts_max: 5, retention_ms: IDEMPOTENCY_RETENTION_MS_DEFAULT };
+const POLICY: Policy =
+    Policy { attempts_max: 5, retention_ms: IDEMPOTENCY_RETENTION_MS_DEFAULT, flow: &[] };
 
 /// A state with what is needed to go on from it.
 struct Store {

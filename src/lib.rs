@@ -58,6 +58,7 @@
 //! | [`engine`] | decisions, the writer, the compactor, questions |
 //! | [`http`] | the server: one route table, bounds, drain |
 //! | [`outbound`] | calls to others: who may be called, deadlines, signatures |
+//! | [`workers`] | the built-in consumers: what calls the authority |
 //! | [`config`], [`metrics`] | settings with their origin; what is measured |
 //! | [`cli`] | the commands |
 
@@ -74,6 +75,7 @@ pub mod outbound;
 pub mod record;
 pub mod state;
 pub mod time;
+pub mod workers;
 
 #[cfg(test)]
 mod tests;

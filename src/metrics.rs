@@ -6,6 +6,9 @@
 //!
 //! The text is the classic Prometheus format, 0.0.4, which every scraper reads.
 
+pub mod hooks;
+pub mod seals;
+
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -18,6 +21,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use self::hooks::HookMetrics;
+use self::seals::SealMetrics;
 
 /// Every metric of the process.
 pub struct Metrics {
@@ -70,6 +76,10 @@ pub struct Metrics {
     pub sent_bytes: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
+    /// Seals.
+    pub seals: SealMetrics,
+    /// Hooks.
+    pub hooks: HookMetrics,
     messages: Family<QueueState, Gauge>,
     oldest_age: Family<QueueLabel, Gauge<f64, AtomicU64>>,
     requests: Family<RouteStatus, Counter>,
@@ -153,6 +163,8 @@ impl Metrics {
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
             panics: Counter::default(),
+            seals: SealMetrics::default(),
+            hooks: HookMetrics::default(),
             messages: Family::default(),
             oldest_age: Family::default(),
             requests: Family::default(),
@@ -161,6 +173,8 @@ impl Metrics {
         metrics.register_engine();
         metrics.register_snapshots();
         metrics.register_http();
+        metrics.seals.register(&mut metrics.registry);
+        metrics.hooks.register(&mut metrics.registry);
         metrics
     }
 

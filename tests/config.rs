@@ -87,6 +87,20 @@ fn defaults_are_those_of_the_contract() {
         idempotency_retention = \"24h\"  # default\n\
         max_attempts = 5  # default\n\
         max_concentration = 100  # default\n\
+        # flow is not set: none\n\
+        # seal_url is not set\n\
+        # seal_key is not set\n\
+        seal_rate = \"10/min\"  # default\n\
+        seal_mode = \"window\"  # default\n\
+        seal_attempts = 20  # default\n\
+        # seal_public_key is not set\n\
+        seal_deadline = \"10s\"  # default\n\
+        backoff_base = \"2s\"  # default\n\
+        backoff_cap = \"300s\"  # default\n\
+        # webhook_secret is not set\n\
+        # webhook_allow is not set\n\
+        webhook_attempts = 20  # default\n\
+        webhook_deadline = \"10s\"  # default\n\
         # tokens is not set\n\
         # log_format is not set: pretty on a terminal, json otherwise\n\
         log_level = \"info\"  # default\n\
@@ -132,6 +146,18 @@ fn switches_are_on_when_bare_and_can_be_switched_off() {
     assert_has(&off, &["ephemeral = false  # --ephemeral"]);
     let by_variable = Setup::new().variable("SILLAGE_EPHEMERAL", "true").shown();
     assert_has(&by_variable, &["ephemeral = true  # SILLAGE_EPHEMERAL"]);
+}
+
+#[test]
+fn list_can_be_an_array_in_the_file() {
+    let file = "flow = ['seal']\nseal_url = 'http://a:1'\nseal_key = 'k'\n\
+                webhook_allow = ['127.0.0.0/8', 'fd00::/8']\n";
+    let shown = Setup::new().file(file).shown();
+    assert_has(&shown, &["flow = \"seal\"", "webhook_allow = \"127.0.0.0/8,fd00::/8\""]);
+    let refusal = Setup::new().file("listen = ['127.0.0.1:1']\n").refusal();
+    assert_has(&refusal, &[":1: listen: is not a string"]);
+    let refusal = Setup::new().file("flow = [['seal']]\n").refusal();
+    assert_has(&refusal, &[":1: flow: is not a string"]);
 }
 
 #[test]
@@ -273,7 +299,7 @@ fn help_lists_every_setting_with_flag_and_variable() {
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let keys = shown.lines().map(|line| line.trim_start_matches("# "));
     let keys: Vec<&str> = keys.filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(keys.len(), 13);
+    assert_eq!(keys.len(), 27);
     for key in keys {
         let flag = format!("--{}", key.replace('_', "-"));
         assert_has(&help, &[&flag, &format!("[env: SILLAGE_{}]", key.to_uppercase())]);

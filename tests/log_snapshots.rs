@@ -249,7 +249,8 @@ fn snapshot_that_the_disk_did_not_keep_as_written_gets_no_name() {
             let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(30_000).collect();
             out.record(Lsn(lsn), &bytes).expect("written");
         }
-        let is_begun = |path: &std::sync::Arc<str>| path.starts_with("snapshots/") && path.ends_with(".tmp");
+        let is_begun =
+            |path: &std::sync::Arc<str>| path.starts_with("snapshots/") && path.ends_with(".tmp");
         let path = disk.paths().into_iter().find(is_begun).expect("begun");
         written = written.max(disk.bytes(&path).expect("it is there").len());
         assert!(written > 60_000, "{written} bytes are on the disk already");

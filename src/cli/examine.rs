@@ -284,7 +284,7 @@ fn cut_tail(directory: &Path, disk: Arc<dyn Disk>) -> Result<RepairSummary, Stor
         ..log::Options::new(inspection.store)
     };
     // No command is carried out, so neither policy nor seed plays a part.
-    let policy = Policy { attempts_max: 1, retention_ms: 1 };
+    let policy = Policy { attempts_max: 1, retention_ms: 1, flow: &[] };
     let compaction = CompactionPolicy::default();
     let setting = Setting { clock: Arc::new(SystemClock::new()), policy, compaction, seed: 0 };
     let (core, _) = crate::engine::open::open(disk, options, setting)

@@ -15,6 +15,9 @@ use crate::cli::store_fault::{Damage, Remedy, StoreFault};
 use crate::config;
 use crate::engine::command::Rejection;
 use crate::http::auth::BadTokens;
+use crate::outbound::authority_key::KeyFault;
+use crate::outbound::signature::SecretFault;
+use crate::outbound::target::UrlFault;
 
 /// What the exit code tells the caller. The numbers follow `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,14 @@ pub(crate) enum Failure {
     Tokens(BadTokens),
     /// The file of tokens cannot be read.
     TokensUnreadable { path: PathBuf, error: io::Error },
+    /// The authority's public key cannot be read.
+    PublicKeyUnreadable { path: PathBuf, error: io::Error },
+    /// It cannot be used.
+    PublicKey { path: PathBuf, fault: KeyFault },
+    /// The authority's address cannot be called.
+    SealUrl(UrlFault),
+    /// The secret of web hooks cannot be used.
+    WebhookSecret(SecretFault),
     /// The address cannot be listened on.
     Listen { address: SocketAddr, error: io::Error },
     /// The store in the directory cannot be opened or read.
@@ -82,6 +93,8 @@ impl Failure {
         match self {
             Failure::Config(_) | Failure::Tokens(_) | Failure::BadUrl { .. } => Exit::Usage,
             Failure::TokensUnreadable { .. } => Exit::Usage,
+            Failure::PublicKeyUnreadable { .. } | Failure::PublicKey { .. } => Exit::Usage,
+            Failure::SealUrl(_) | Failure::WebhookSecret(_) => Exit::Usage,
             Failure::NotAStore { .. } | Failure::NotConfirmed { .. } => Exit::Usage,
             Failure::Listen { .. } | Failure::LogFailed { .. } => Exit::Io,
             Failure::System { .. } | Failure::Output(_) | Failure::Call(_) => Exit::Io,
@@ -168,6 +181,14 @@ impl fmt::Display for Failure {
             Failure::TokensUnreadable { path, error } => {
                 write!(f, "cannot read the tokens file {}: {error}", path.display())
             }
+            Failure::PublicKeyUnreadable { path, error } => {
+                write!(f, "--seal-public-key: cannot read {}: {error}", path.display())
+            }
+            Failure::PublicKey { path, fault } => {
+                write!(f, "--seal-public-key: {}: {fault}", path.display())
+            }
+            Failure::SealUrl(fault) => write!(f, "--seal-url: {fault}"),
+            Failure::WebhookSecret(fault) => write!(f, "--webhook-secret: {fault}"),
             Failure::Listen { address, error } => fmt_listen(f, *address, error),
             Failure::Store { directory, fault } => fmt_store(f, directory, fault),
             Failure::NotAStore { directory } => write!(

@@ -20,7 +20,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::reset;
 use crate::cli::settings_args::{SettingArgs, unknown_variables};
 use crate::cli::store::{HttpSettings, Recovered, Store, StoreSettings};
-use crate::cli::{events, system};
+use crate::cli::{events, hooking, sealing, system};
 use crate::config::Config;
 use crate::formula::Rules;
 use crate::http::auth::Tokens;
@@ -32,6 +32,7 @@ use crate::log::Damage;
 pub(crate) fn run(arguments: &SettingArgs) -> Result<Exit, Failure> {
     let config = arguments.load()?.config;
     let tokens = config.tokens.as_deref().map(read_tokens).transpose()?;
+    let sealing = sealing::of(&config)?;
     events::start(&config);
     for variable in unknown_variables() {
         warn!(variable, "this variable is no setting; `sillage config` shows all that are");
@@ -41,12 +42,23 @@ pub(crate) fn run(arguments: &SettingArgs) -> Result<Exit, Failure> {
     let connections_max = system::connections_max()?;
     let listener = http::bind(address).map_err(cannot_listen)?;
     let address = listener.address();
+    let hooking = hooking::of(&config, address)?;
     let place = Place::choose(&config)?;
     if config.reset && reset::clear_if_any(place.directory())? {
         warn!(data = %place.directory().display(), "cleared, as reset demands");
     }
     let store = open(&config, place.directory())?;
-    let settings = http_settings(&config, tokens, connections_max);
+    let settings = HttpSettings {
+        rules: Rules { concentration_max: config.concentration_max },
+        key_policy: match config.require_idempotency_key {
+            true => KeyPolicy::Required,
+            false => KeyPolicy::Optional,
+        },
+        tokens,
+        sealing,
+        hooking,
+        connections_max,
+    };
     let end = system::runtime()?.block_on(async {
         // Before the line that says so: whoever reads it may send a signal at once. Until here
         // a signal simply ends the process, however long recovery takes.
@@ -101,18 +113,6 @@ enum End {
 fn open(config: &Config, directory: &Path) -> Result<Store, Failure> {
     let settings = StoreSettings::of(config, system::fresh_seed()?);
     Store::open(directory, settings).map_err(Failure::of_store(directory))
-}
-
-fn http_settings(config: &Config, tokens: Option<Tokens>, connections_max: usize) -> HttpSettings {
-    HttpSettings {
-        rules: Rules { concentration_max: config.concentration_max },
-        key_policy: match config.require_idempotency_key {
-            true => KeyPolicy::Required,
-            false => KeyPolicy::Optional,
-        },
-        tokens,
-        connections_max,
-    }
 }
 
 /// The one line that a newcomer needs: where it is, what it found, what to try.

@@ -72,7 +72,7 @@ fn argument(setting: &'static Setting) -> Arg {
     help.push_str(&format!(" [env: {}]", setting.variable()));
     let argument = Arg::new(setting.key).long(long).help(help);
     match setting.form {
-        Form::Text(placeholder) => argument.value_name(placeholder),
+        Form::Text(placeholder) | Form::List(placeholder) => argument.value_name(placeholder),
         // So that `-5` reaches the setting, which says what it takes instead.
         Form::Number => argument.value_name("N").allow_negative_numbers(true),
         // A bare flag means true; `--reset=false` overrides a file that says true.

@@ -26,7 +26,7 @@ fn line(setting: &Setting, value: &EffectiveValue) -> String {
     let shown = match (setting.secrecy, setting.form) {
         (Secrecy::Secret, _) => quoted(MASK),
         (Secrecy::Plain, Form::Switch | Form::Number) => text.clone(),
-        (Secrecy::Plain, Form::Text(_)) => quoted(text),
+        (Secrecy::Plain, Form::Text(_) | Form::List(_)) => quoted(text),
     };
     format!("{} = {shown}  # {}", setting.key, value.origin.describe(setting))
 }

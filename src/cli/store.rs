@@ -3,9 +3,13 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::task::JoinSet;
+
+use crate::cli::hooking;
 use crate::cli::store_fault::StoreFault;
-use crate::config::Config;
+use crate::config::{Config, Flow};
 use crate::engine::core::{CompactionPolicy, Setting};
 use crate::engine::decide::Policy;
 use crate::engine::open::open;
@@ -15,9 +19,15 @@ use crate::http::auth::Tokens;
 use crate::http::shutdown::Shutdown;
 use crate::http::{self, Backups, Bounds, Context, KeyPolicy, Listener};
 use crate::ids::{Epoch, Lsn};
+use crate::limits::{HOOK_DRAIN_MS, SEAL_DRAIN_MS};
 use crate::log::{Damage, Options, OsDisk, StoreId};
 use crate::metrics::Metrics;
+use crate::record::FlowStep;
 use crate::time::{Stopwatch, SystemClock};
+use crate::workers::announcer;
+use crate::workers::hooker::{Hooker, Hooking};
+use crate::workers::sealer::Sealer;
+use crate::workers::signatory::Sealing;
 
 /// What configuration tells the engine.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +45,10 @@ impl StoreSettings {
         let policy = Policy {
             attempts_max: config.attempts_max,
             retention_ms: config.idempotency_retention_ms,
+            flow: match config.flow {
+                Flow::None => &[],
+                Flow::Seal => &[FlowStep::Seal],
+            },
         };
         let ratio_percent = config.snapshot_ratio_percent;
         let compaction = CompactionPolicy { ratio_percent, ..CompactionPolicy::default() };
@@ -48,6 +62,10 @@ pub(crate) struct HttpSettings {
     pub(crate) rules: Rules,
     pub(crate) key_policy: KeyPolicy,
     pub(crate) tokens: Option<Tokens>,
+    /// Who seals; `None`: nobody.
+    pub(crate) sealing: Option<Sealing>,
+    /// How hooks are called.
+    pub(crate) hooking: Hooking,
     /// As many as there are descriptors for.
     pub(crate) connections_max: usize,
 }
@@ -145,6 +163,8 @@ impl Store {
         shutdown: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
         let (trigger, signal) = Shutdown::new();
+        let mut random = self.random.clone();
+        let mut working = self.start_workers(&settings, &signal, &mut random);
         let context = Context {
             engine: self.engine.clone(),
             rules: settings.rules,
@@ -152,9 +172,13 @@ impl Store {
             tokens: settings.tokens,
             metrics: Arc::clone(&self.metrics),
             shutdown: signal,
+            sealing: settings.sealing,
+            secrets: hooking::secrets(&settings.hooking),
+            hook_attempts_max: settings.hooking.attempts_max,
+            strangers: settings.hooking.client,
             bounds: Bounds { connections_max: settings.connections_max, ..Bounds::default() },
             backups: Backups::default(),
-            id_seed: self.random.clone().u64(..),
+            id_seed: random.u64(..),
         };
         let serving = http::serve(listener, context);
         let pass_on = async {
@@ -162,10 +186,39 @@ impl Store {
             trigger.advance();
             std::future::pending().await
         };
-        tokio::select! {
+        let served = tokio::select! {
             served = serving => served,
             never = pass_on => never,
+        };
+        // They end by themselves when the server was told to; each holds the engine.
+        let patience = Duration::from_millis(2 * SEAL_DRAIN_MS.max(HOOK_DRAIN_MS));
+        if served.is_ok() {
+            let ended = async { while working.join_next().await.is_some() {} };
+            drop(tokio::time::timeout(patience, ended).await);
         }
+        working.shutdown().await;
+        served
+    }
+
+    /// The built-in workers that are configured, each as a task of its own.
+    fn start_workers(
+        &self,
+        settings: &HttpSettings,
+        signal: &Shutdown,
+        random: &mut fastrand::Rng,
+    ) -> JoinSet<()> {
+        let mut working = JoinSet::new();
+        let (engine, metrics) = (|| self.engine.clone(), || Arc::clone(&self.metrics));
+        if let Some(sealing) = settings.sealing.clone() {
+            let sealer = Sealer::new(engine(), sealing, metrics(), random.u64(..));
+            let signal = signal.clone();
+            working.spawn(async move { sealer.run(signal.draining()).await });
+        }
+        let hooker = Hooker::new(engine(), settings.hooking.clone(), metrics(), random.u64(..));
+        let (engine, hooks, deaths) = (engine(), signal.clone(), signal.clone());
+        working.spawn(async move { hooker.run(hooks.draining()).await });
+        working.spawn(async move { announcer::run(engine, deaths.draining()).await });
+        working
     }
 
     /// Completes when the log has failed.

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::failure::Failure;
-use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED, PARSE_THREADS};
+use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED, HOOK_SECRET_MADE_BYTES, PARSE_THREADS};
 
 /// A runtime on the calling thread, with a thread beside it for what would hold that one up.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
@@ -38,6 +38,16 @@ pub(crate) fn connections_max() -> Result<usize, Failure> {
         0 => Err(failed(Errno::MFILE.into())),
         left => Ok(left.min(CONNECTIONS_MAX)),
     }
+}
+
+/// A secret that nobody can guess.
+#[allow(clippy::disallowed_methods, reason = "the one door to randomness")]
+pub(crate) fn fresh_secret() -> Result<[u8; HOOK_SECRET_MADE_BYTES], Failure> {
+    let what = "asking the system for randomness";
+    let mut bytes = [0; HOOK_SECRET_MADE_BYTES];
+    let drawn = getrandom::fill(&mut bytes);
+    drawn.map_err(|error| Failure::System { what, error: io::Error::from(error) })?;
+    Ok(bytes)
 }
 
 /// A seed that nobody can guess. Every random number of the process grows from one.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::config::{Invalid, SETTINGS, Setting, find};
+use crate::config::{Form, Invalid, SETTINGS, Setting, find};
 use crate::limits::CONFIG_BYTES_MAX;
 
 /// How alike, from 0 to 1, an unknown key and a setting must be for the one to be taken for a
@@ -41,7 +41,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, Invalid> {
     for (key, value) in table.get_ref() {
         let line = line_at(&text, key.span().start);
         let setting = find(key.get_ref()).ok_or_else(|| unknown_key(&path, line, key.get_ref()))?;
-        let text = plain_text(value.get_ref());
+        let text = text_of(setting, value.get_ref());
         entries.push(Entry { setting, text, path: Arc::clone(&path), line });
     }
     entries.sort_by_key(|entry| entry.line);
@@ -57,6 +57,17 @@ fn read_text(path: &Path) -> Result<String, Invalid> {
         return Err(Invalid::TooLong { path: path.to_owned() });
     }
     Ok(text)
+}
+
+fn text_of(setting: &Setting, value: &DeValue<'_>) -> Option<String> {
+    match (setting.form, value) {
+        (Form::List(_), DeValue::Array(items)) => {
+            let texts: Option<Vec<_>> =
+                items.iter().map(|item| plain_text(item.get_ref())).collect();
+            texts.map(|texts| texts.join(","))
+        }
+        _ => plain_text(value),
+    }
 }
 
 fn plain_text(value: &DeValue<'_>) -> Option<String> {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::config::units::{show_duration, show_size};
 use crate::config::{Invalid, Origin, SETTINGS, Setting, ValueFault, find};
-use crate::limits::CONFIG_BYTES_MAX;
+use crate::limits::{CALL_WINDOW_MS_MAX, CALLS_KEPT_MAX, CONFIG_BYTES_MAX};
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,6 +34,13 @@ impl fmt::Display for Invalid {
             }
             Invalid::TooLong { path } => {
                 write!(f, "{}: longer than {CONFIG_BYTES_MAX} bytes", path.display())
+            }
+            Invalid::Needs { setting, origin, needed } => {
+                write!(f, "{}: cannot be set without --{needed}", origin.describe(setting))
+            }
+            Invalid::BackoffReversed { origin } => {
+                let setting = find("backoff_base").expect("backoff_base is a setting");
+                write!(f, "{}: is more than --backoff-cap", origin.describe(setting))
             }
             Invalid::OpenToOthers { listen, origin } => {
                 let setting = find("listen").expect("listen is a setting");
@@ -81,6 +88,19 @@ impl fmt::Display for ValueFault {
             ValueFault::NotAddress => {
                 f.write_str("is not an IP address with a port such as 127.0.0.1:8080 or [::1]:8080")
             }
+            ValueFault::NotNetworks => {
+                f.write_str("is not a list of networks such as 10.1.0.0/16,fd00::/8")
+            }
+            ValueFault::NotRate => write!(
+                f,
+                "is not a rate such as 10/min, 3/s or 10/3s, of 1 to {CALLS_KEPT_MAX} calls in at \
+                 most {}",
+                show_duration(CALL_WINDOW_MS_MAX)
+            ),
+            ValueFault::NotUrl => {
+                f.write_str("is not an address such as https://authority.example without a query")
+            }
+            ValueFault::NotKey => f.write_str("is not a key of visible ASCII characters"),
             ValueFault::NotBoolean => f.write_str("is neither true nor false"),
             ValueFault::NotOneOf(words) => write!(f, "is not one of {}", words.join(", ")),
             ValueFault::Empty => f.write_str("is empty"),

@@ -20,6 +20,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
+pub use self::units::Rate;
 pub use settings::{Form, SETTINGS, Secrecy, Setting, find};
 
 /// The settings, checked.
@@ -47,10 +50,68 @@ pub struct Config {
     pub log_format: Option<LogFormat>,
     /// Which events are written.
     pub log_level: LogLevel,
+    /// The steps that follow the acceptance of a formula.
+    pub flow: Flow,
+    /// Where the authority is; `None`: nothing is sealed.
+    pub seal_url: Option<String>,
+    /// What the authority is shown. Not in debug output.
+    pub seal_key: Option<SecretText>,
+    /// How often the authority may be called.
+    pub seal_rate: Rate,
+    /// How calls are spread over the window.
+    pub seal_mode: SealMode,
+    /// Calls for a text that fail, after which it is a dead letter, at least 1.
+    pub seal_attempts_max: u32,
+    /// The file of the authority's public key.
+    pub seal_public_key: Option<PathBuf>,
+    /// A call to the authority takes at most so many milliseconds.
+    pub seal_deadline_ms: u64,
+    /// Milliseconds before the second attempt of any call to the outside; they double from
+    /// attempt to attempt.
+    pub backoff_base_ms: u64,
+    /// Milliseconds that no wait between two attempts exceeds.
+    pub backoff_cap_ms: u64,
+    /// What answers to single requests are signed with.
+    pub webhook_secret: Option<SecretText>,
+    /// Networks that hooks may be in beside public ones.
+    pub webhook_allow: Vec<IpNet>,
+    /// Calls to a hook that fail, after which the delivery is a dead letter, at least 1.
+    pub webhook_attempts_max: u32,
+    /// A call to a hook takes at most so many milliseconds.
+    pub webhook_deadline_ms: u64,
     /// Bytes of one segment of the log.
     pub segment_bytes: u64,
     /// Log since the last snapshot, in percent of its bytes, from which a new one is due.
     pub snapshot_ratio_percent: u32,
+}
+
+/// The steps that follow the acceptance of a formula.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flow {
+    /// None.
+    #[default]
+    None,
+    /// Its id is sealed.
+    Seal,
+}
+
+/// How calls to the authority are spread over the window of their rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealMode {
+    /// As soon as one may.
+    Window,
+    /// Evenly.
+    Paced,
+}
+
+/// A text that is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(pub String);
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(..)")
+    }
 }
 
 /// How events are written to stderr.
@@ -170,6 +231,20 @@ pub enum Invalid {
         /// The file.
         path: PathBuf,
     },
+    /// A setting that means nothing without another.
+    Needs {
+        /// The setting.
+        setting: &'static Setting,
+        /// Where it was set.
+        origin: Origin,
+        /// The flag of the other, without dashes in front.
+        needed: &'static str,
+    },
+    /// The first wait between attempts is longer than the longest.
+    BackoffReversed {
+        /// Where it was set.
+        origin: Origin,
+    },
     /// Without tokens, only this machine may reach the service.
     OpenToOthers {
         /// The address to listen on.
@@ -209,6 +284,14 @@ pub enum ValueFault {
     },
     /// Not a ratio within its range.
     NotRatio,
+    /// Not a rate such as `10/min`, or out of its range.
+    NotRate,
+    /// Not networks.
+    NotNetworks,
+    /// Not an HTTP address.
+    NotUrl,
+    /// Not visible ASCII.
+    NotKey,
     /// Not an IP address with a port.
     NotAddress,
     /// Neither `true` nor `false`.
@@ -295,7 +378,27 @@ impl Effective {
             let origin = self.value("listen").origin.clone();
             return Err(Invalid::OpenToOthers { listen, origin });
         }
+        self.check_seals()
+    }
+
+    fn check_seals(&self) -> Result<(), Invalid> {
+        let Config { flow, seal_url, seal_key, .. } = &self.config;
+        if *flow == Flow::Seal && seal_url.is_none() {
+            return Err(self.needs("flow", "seal-url"));
+        }
+        if seal_url.is_some() && seal_key.is_none() {
+            return Err(self.needs("seal_url", "seal-key"));
+        }
+        if self.config.backoff_base_ms > self.config.backoff_cap_ms {
+            let origin = self.value("backoff_base").origin.clone();
+            return Err(Invalid::BackoffReversed { origin });
+        }
         Ok(())
+    }
+
+    fn needs(&self, key: &str, needed: &'static str) -> Invalid {
+        let setting = find(key).expect("key of a setting");
+        Invalid::Needs { setting, origin: self.value(key).origin.clone(), needed }
     }
 }
 
@@ -314,6 +417,20 @@ impl Config {
             tokens: None,
             log_format: None,
             log_level: LogLevel::Info,
+            flow: Flow::None,
+            seal_url: None,
+            seal_key: None,
+            seal_rate: Rate { calls: 1, window_ms: 1 },
+            seal_mode: SealMode::Window,
+            seal_attempts_max: 0,
+            seal_public_key: None,
+            seal_deadline_ms: 0,
+            backoff_base_ms: 0,
+            backoff_cap_ms: 0,
+            webhook_secret: None,
+            webhook_allow: Vec::new(),
+            webhook_attempts_max: 0,
+            webhook_deadline_ms: 0,
             segment_bytes: 0,
             snapshot_ratio_percent: 0,
         }

@@ -1,13 +1,17 @@
 //! The table of settings: the one place where a setting is named, explained and parsed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::units::{parse_duration_ms, parse_size_bytes};
-use crate::config::{Config, LogFormat, LogLevel, ValueFault};
+use ipnet::IpNet;
+
+use crate::config::units::{Rate, parse_duration_ms, parse_rate, parse_size_bytes};
+use crate::config::{Config, Flow, LogFormat, LogLevel, SealMode, SecretText, ValueFault};
 use crate::limits::{
-    ATTEMPTS_MAX, CONCENTRATION_VALUE_MAX, IDEMPOTENCY_RETENTION_MS_MAX,
-    IDEMPOTENCY_RETENTION_MS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SNAPSHOT_RATIO_PERCENTS,
+    ATTEMPTS_MAX, BACKOFF_MS_MAX, BACKOFF_MS_MIN, CALL_WINDOW_MS_MAX, CALLS_KEPT_MAX,
+    CONCENTRATION_VALUE_MAX, HOOK_DEADLINE_MS_RANGE, IDEMPOTENCY_RETENTION_MS_MAX,
+    IDEMPOTENCY_RETENTION_MS_MIN, SEAL_DEADLINE_MS_MAX, SEAL_DEADLINE_MS_MIN, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, SNAPSHOT_RATIO_PERCENTS,
 };
 
 /// One thing that may be set.
@@ -37,6 +41,8 @@ pub enum Form {
     Number,
     /// Text, with this placeholder in `--help`.
     Text(&'static str),
+    /// Texts with commas between them, with this placeholder; in the file also an array.
+    List(&'static str),
 }
 
 /// Whether a value may be shown.
@@ -88,7 +94,7 @@ const BLANK: Setting = Setting {
 };
 
 /// Every setting, in the order in which `--help` and `sillage config` list them.
-pub static SETTINGS: [Setting; 13] = [
+pub static SETTINGS: [Setting; 27] = [
     Setting {
         key: "data",
         form: Form::Text("DIR"),
@@ -159,6 +165,147 @@ pub static SETTINGS: [Setting; 13] = [
         help: "The highest concentration of a material that is accepted, in percent",
         assign: |config, text| {
             number(text, 1, CONCENTRATION_VALUE_MAX).map(|value| config.concentration_max = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "flow",
+        form: Form::List("STEPS"),
+        otherwise: Some("none"),
+        help: "What follows the acceptance of a formula: seal, to have its id sealed by the \
+               authority of --seal-url",
+        assign: |config, text| {
+            let flows = &[("seal", Flow::Seal), ("none", Flow::None)];
+            one_of(text, flows, &["seal", "none"]).map(|value| config.flow = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "seal_url",
+        form: Form::Text("URL"),
+        help: "The authority that seals, such as https://authority.example; needs --seal-key. \
+               Without it nothing is sealed",
+        assign: |config, text| http_url(text).map(|value| config.seal_url = Some(value)),
+        ..BLANK
+    },
+    Setting {
+        key: "seal_key",
+        form: Form::Text("KEY"),
+        secrecy: Secrecy::Secret,
+        help: "What the authority is sent as Authorization. Better set by SILLAGE_SEAL_KEY or in \
+               the file than by the flag, which other users of the machine can see",
+        assign: |config, text| key(text).map(|value| config.seal_key = Some(SecretText(value))),
+        ..BLANK
+    },
+    Setting {
+        key: "seal_rate",
+        form: Form::Text("RATE"),
+        default: Some("10/min"),
+        help: "How often the authority may be called in any window, such as 10/min, 3/s, 1000/h \
+               or 10/3s",
+        assign: |config, text| rate(text).map(|value| config.seal_rate = value),
+        ..BLANK
+    },
+    Setting {
+        key: "seal_mode",
+        form: Form::Text("MODE"),
+        default: Some("window"),
+        help: "How calls are spread over the window: window, each as soon as it may, or paced, \
+               evenly",
+        assign: |config, text| {
+            let modes = &[("window", SealMode::Window), ("paced", SealMode::Paced)];
+            one_of(text, modes, &["window", "paced"]).map(|value| config.seal_mode = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "seal_attempts",
+        form: Form::Number,
+        default: Some("20"),
+        help: "Calls for a seal that fail, after which the message is a dead letter",
+        assign: |config, text| {
+            number(text, 1, ATTEMPTS_MAX).map(|value| config.seal_attempts_max = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "seal_public_key",
+        form: Form::Text("FILE"),
+        help: "The authority's public key, RSA in PEM: with it every signature is verified, and \
+               wrong ones count as failed calls",
+        assign: |config, text| path(text).map(|value| config.seal_public_key = Some(value)),
+        ..BLANK
+    },
+    Setting {
+        key: "seal_deadline",
+        form: Form::Text("DURATION"),
+        default: Some("10s"),
+        help: "How long a call to the authority may take, 50ms to 5m",
+        assign: |config, text| {
+            duration_ms(text, SEAL_DEADLINE_MS_MIN, SEAL_DEADLINE_MS_MAX)
+                .map(|value| config.seal_deadline_ms = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "backoff_base",
+        form: Form::Text("DURATION"),
+        default: Some("2s"),
+        help: "The wait before a failed call to the outside is tried again; it doubles from \
+               attempt to attempt",
+        assign: |config, text| {
+            duration_ms(text, BACKOFF_MS_MIN, BACKOFF_MS_MAX)
+                .map(|value| config.backoff_base_ms = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "backoff_cap",
+        form: Form::Text("DURATION"),
+        default: Some("300s"),
+        help: "The longest of these waits",
+        assign: |config, text| {
+            duration_ms(text, BACKOFF_MS_MIN, BACKOFF_MS_MAX)
+                .map(|value| config.backoff_cap_ms = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "webhook_secret",
+        form: Form::Text("SECRET"),
+        secrecy: Secrecy::Secret,
+        help: "What answers to single requests for a seal are signed with, whsec_ and base64; \
+               without it the server makes one when it first needs it",
+        assign: |config, text| {
+            key(text).map(|value| config.webhook_secret = Some(SecretText(value)))
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "webhook_allow",
+        form: Form::List("CIDR,…"),
+        help: "Networks that hooks may be in beside public ones, such as 127.0.0.0/8,10.1.0.0/16",
+        assign: |config, text| networks(text).map(|value| config.webhook_allow = value),
+        ..BLANK
+    },
+    Setting {
+        key: "webhook_attempts",
+        form: Form::Number,
+        default: Some("20"),
+        help: "Calls to a hook that fail, after which the delivery is a dead letter",
+        assign: |config, text| {
+            number(text, 1, ATTEMPTS_MAX).map(|value| config.webhook_attempts_max = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "webhook_deadline",
+        form: Form::Text("DURATION"),
+        default: Some("10s"),
+        help: "How long a call to a hook may take, 100ms to 60s",
+        assign: |config, text| {
+            let (min_ms, max_ms) = HOOK_DEADLINE_MS_RANGE.into_inner();
+            duration_ms(text, min_ms, max_ms).map(|value| config.webhook_deadline_ms = value)
         },
         ..BLANK
     },
@@ -243,6 +390,40 @@ fn size_bytes(text: &str, min_bytes: u64, max_bytes: u64) -> Result<u64, ValueFa
     let value = parse_size_bytes(text).ok_or(ValueFault::NotSize)?;
     let inside = (min_bytes..=max_bytes).contains(&value);
     if inside { Ok(value) } else { Err(ValueFault::SizeOutside { min_bytes, max_bytes }) }
+}
+
+/// An HTTP address without a query, as calls are made below it.
+fn http_url(text: &str) -> Result<String, ValueFault> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let is_plain = |rest: &str| {
+        let is_host = rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[');
+        is_host && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@\\".contains(&byte))
+    };
+    rest.filter(|rest| is_plain(rest)).map(|_| text.to_owned()).ok_or(ValueFault::NotUrl)
+}
+
+/// Networks, separated by commas.
+fn networks(text: &str) -> Result<Vec<IpNet>, ValueFault> {
+    let network = |part: &str| {
+        let part = part.trim();
+        part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from))
+    };
+    let networks: Result<Vec<IpNet>, _> = text.split(',').map(network).collect();
+    networks.map_err(|_| ValueFault::NotNetworks)
+}
+
+/// Visible ASCII with blanks within, such as `Bearer …`.
+fn key(text: &str) -> Result<String, ValueFault> {
+    let is_key = !text.is_empty()
+        && text.trim() == text
+        && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if is_key { Ok(text.to_owned()) } else { Err(ValueFault::NotKey) }
+}
+
+fn rate(text: &str) -> Result<Rate, ValueFault> {
+    let is_within =
+        |rate: &Rate| rate.calls as usize <= CALLS_KEPT_MAX && rate.window_ms <= CALL_WINDOW_MS_MAX;
+    parse_rate(text).filter(is_within).ok_or(ValueFault::NotRate)
 }
 
 /// A ratio such as `1.5`, in percent: two decimals are enough, and percents compare exactly.

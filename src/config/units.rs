@@ -1,4 +1,5 @@
-//! Durations and sizes as people write them: `24h`, `90s`, `500ms`; `64MiB`, `4096B`.
+//! Durations, sizes and rates as people write them: `24h`, `90s`, `500ms`; `64MiB`, `4096B`;
+//! `10/min`, `10/3s`.
 //!
 //! A whole number and one unit, nothing between them. A number without a unit is refused: the
 //! reader of a configuration must not have to know which unit was meant.
@@ -22,6 +23,33 @@ pub fn parse_duration_ms(text: &str) -> Option<u64> {
 #[must_use]
 pub fn parse_size_bytes(text: &str) -> Option<u64> {
     parse(text, &SIZE_UNITS)
+}
+
+/// Units of the window of a rate, in milliseconds.
+const WINDOW_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("min", 60_000), ("h", 3_600_000)];
+
+/// So many calls in any window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Calls, at least 1.
+    pub calls: u32,
+    /// Milliseconds, at least 1.
+    pub window_ms: u64,
+}
+
+/// A rate such as `10/min` or `10/3s`; `None` if it is malformed, zero or overflows.
+#[must_use]
+pub fn parse_rate(text: &str) -> Option<Rate> {
+    let (calls, window) = text.split_once('/')?;
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let calls: u32 = calls.parse().ok().filter(|_| is_number(calls))?;
+    // A unit alone is one of it.
+    let starts_with_digit = window.starts_with(|first: char| first.is_ascii_digit());
+    let window_ms = match starts_with_digit {
+        true => parse(window, &WINDOW_UNITS)?,
+        false => WINDOW_UNITS.iter().find(|(unit, _)| *unit == window)?.1,
+    };
+    (calls > 0 && window_ms > 0).then_some(Rate { calls, window_ms })
 }
 
 /// A duration in the largest unit that divides it.
@@ -80,6 +108,23 @@ mod tests {
         }
         for wrong in ["", "64", "MiB", "64MB", "64mib", "64 MiB", "0x10B", "1e3B"] {
             assert_eq!(parse_size_bytes(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_are_calls_in_a_unit_or_in_a_number_of_units() {
+        let rate = |text| parse_rate(text).map(|rate| (rate.calls, rate.window_ms));
+        assert_eq!(rate("10/min"), Some((10, 60_000)));
+        assert_eq!(rate("3/s"), Some((3, 1000)));
+        assert_eq!(rate("1000/h"), Some((1000, 3_600_000)));
+        assert_eq!(rate("10/3s"), Some((10, 3000)));
+        assert_eq!(rate("5/250ms"), Some((5, 250)));
+        for wrong in ["", "10", "/s", "10/", "0/s", "10/0s", "10/m", "+1/s", "1/+1s", "1.5/s"] {
+            assert_eq!(rate(wrong), None, "{wrong}");
+        }
+        for wrong in ["1/s/s", "10 /s", "10/ s", "4294967296/s", "1/18446744073709551616ms", "1/3"]
+        {
+            assert_eq!(rate(wrong), None, "{wrong}");
         }
     }
 

@@ -128,6 +128,12 @@ impl Engine {
             Refusal::FormulaUnknown => Rejection::FormulaUnknown,
             Refusal::QueueUnknown => Rejection::QueueUnknown,
             Refusal::ReceiptsStale(stale) => Rejection::ReceiptsStale(stale),
+            Refusal::HookUnknown => Rejection::HookUnknown,
+            Refusal::HookDisabled => Rejection::HookDisabled,
+            Refusal::HooksFull => Rejection::HooksFull,
+            Refusal::DeliveryUnknown => Rejection::DeliveryUnknown,
+            Refusal::DeliveryWaiting => Rejection::DeliveryWaiting,
+            Refusal::SealsFull { retry_after_s } => Rejection::SealsFull { retry_after_s },
             Refusal::DiskFull => Rejection::DiskFull,
             Refusal::Unreadable => {
                 self.shared.metrics.damaged_reads.inc();

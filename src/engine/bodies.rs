@@ -18,7 +18,7 @@ use crate::engine::core::SharedStore;
 use crate::engine::findings::{Findings, MustWait, Wanted};
 use crate::ids::Lsn;
 use crate::limits::{COMMANDS_MAX, OVERLOAD_RETRY_AFTER_S, READER_THREADS};
-use crate::log::{Looked, Patience, ReadError, Reader};
+use crate::log::{Kind, Looked, Patience, ReadError, Reader};
 use crate::record::{Record, codec};
 
 type Job = Box<dyn FnOnce(&Shelves) + Send>;
@@ -74,6 +74,13 @@ impl Bodies {
         // Boxed, since it is rare and would make the future of every request larger.
         let read = move |shelves: &Shelves| shelves.flatten(lsn, shelves.kept(lsn, Patience::Wait));
         Box::pin(self.on_disk_thread(read)).await?
+    }
+
+    /// The record at `lsn`, which must be durable and there.
+    pub(super) async fn record(&self, lsn: Lsn) -> Result<Record, Rejection> {
+        let found = self.find(lsn).await?;
+        let missing = || self.shelves.damaged(lsn, &"it is not there");
+        found.map(|kept| kept.record).ok_or_else(missing)
     }
 
     /// The formula that the record at `lsn` accepted, and that was stored a moment ago.
@@ -217,7 +224,9 @@ impl Shelves {
             Patience::Wait => self.reader.read(lsn, &mut payload).map(Some),
         };
         match read {
-            Ok(Some(_)) => {}
+            Ok(Some(Kind::Record | Kind::Opened | Kind::StateHash)) => {}
+            // The log's own frames have LSNs, too: who asks for one asks for what never was.
+            Ok(Some(_)) => return Err(Missing::Gone),
             Ok(None) => return Ok(Looked::NotCached),
             Err(ReadError::NotFound) => return Err(Missing::Gone),
             Err(error) => return Err(Missing::Unreadable(error.into())),

@@ -1,9 +1,11 @@
 //! What clients ask of the engine, what they get, and why they may be refused.
 
+pub mod seals;
+
 use crate::formula::{Fingerprint, Formula};
 use crate::ids::{Lsn, MessageId, QueueName, Receipt};
 pub use crate::record::Selection;
-use crate::record::hooks::Event;
+pub use crate::record::hooks::Event;
 use crate::record::{AcceptedFormula, Fact};
 use crate::time::Timestamp;
 
@@ -298,6 +300,21 @@ pub enum Rejection {
     QueueUnknown,
     /// None of the receipts is valid.
     ReceiptsStale(Vec<Receipt>),
+    /// No such hook.
+    HookUnknown,
+    /// The hook is called no more, since its receiver said that he is gone.
+    HookDisabled,
+    /// There are `HOOKS_MAX` hooks already.
+    HooksFull,
+    /// No such delivery, or no longer.
+    DeliveryUnknown,
+    /// The delivery is owed already.
+    DeliveryWaiting,
+    /// As many requests for a seal wait as may; try again after this many seconds.
+    SealsFull {
+        /// For `Retry-After`.
+        retry_after_s: u64,
+    },
     /// Too many commands wait; try again after this many seconds.
     Overloaded {
         /// For `Retry-After`.

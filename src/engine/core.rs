@@ -18,14 +18,14 @@ use crate::engine::pending::Pending;
 use crate::formula::Fingerprint;
 use crate::ids::{Lsn, QueueName};
 use crate::limits::{
-    CONNECTIONS_MAX, SNAPSHOT_LEAVES_SEGMENTS, SNAPSHOT_RATIO_PERCENT_DEFAULT,
+    CONNECTIONS_MAX, DISK_LOW_SEGMENTS, SNAPSHOT_LEAVES_SEGMENTS, SNAPSHOT_RATIO_PERCENT_DEFAULT,
     SNAPSHOT_WINDOW_BYTES_MIN, STATE_HASH_EVERY,
 };
 use crate::log::{Backup, Error, Kind, Log, Obsolete, Space};
-use crate::record::{Fact, Record, codec};
+use crate::record::{Fact, FlowStep, Record, codec};
 use crate::state::State;
 use crate::state::rest::{Base as Rest, Dropped};
-use crate::time::{Clock, Moment, Timeline};
+use crate::time::{Clock, Moment, Timeline, Uptime};
 
 /// The state with the snapshot beneath it.
 pub struct Store {
@@ -74,6 +74,24 @@ pub struct Core {
 
 /// Messages that became ready, by queue.
 pub type Arrivals = BTreeMap<QueueName, usize>;
+
+/// How full the disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskRoom {
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes below which it is called low.
+    pub low_bytes: u64,
+}
+
+/// What is to come of messages that nobody settles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// There are dead letters that nobody was told of.
+    pub has_unannounced: bool,
+    /// The next deadline of a lease or a delay.
+    pub first_due: Option<Uptime>,
+}
 
 #[derive(Default)]
 struct Scratch {
@@ -129,6 +147,24 @@ impl Core {
     /// queue has its entry.
     pub fn arrivals(&mut self) -> &mut Arrivals {
         &mut self.arrivals
+    }
+
+    /// How full the disk is; `None` when it does not say.
+    #[must_use]
+    pub fn disk_room(&self) -> Option<DiskRoom> {
+        let free_bytes = self.log.disk().available_bytes().ok()?;
+        let snapshot_bytes = self.log.snapshot().map_or(0, |snapshot| snapshot.bytes);
+        let low_bytes = DISK_LOW_SEGMENTS * self.log.segment_bytes() + snapshot_bytes;
+        Some(DiskRoom { free_bytes, low_bytes })
+    }
+
+    /// What whoever tells of dead letters needs to know.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        let has_unannounced = store.state.queues().any(|(_, queue)| queue.has_unannounced());
+        let first_due = store.state.queues().filter_map(|(_, queue)| queue.first_due()).min();
+        Outlook { has_unannounced, first_due }
     }
 
     /// Whether the log has room for new formulas. What only moves messages along may go on
@@ -419,19 +455,31 @@ fn findings_for(store: &Store, command: &Command, known: Findings) -> Result<Fin
 
 /// Counts the messages that a fact makes ready, now or once their delay has passed.
 fn note_arrivals(arrivals: &mut Arrivals, fact: &Fact) {
-    let (queue, count) = match fact {
-        Fact::FormulaAccepted(_) | Fact::FormulaImported { .. } | Fact::FormulaWithdrawn { .. } => {
-            (QueueName::FORMULAS, 1)
+    let mut note = |queue: &str, count: usize| {
+        if let Some(total) = arrivals.get_mut(queue) {
+            *total = total.saturating_add(count);
         }
-        Fact::Nacked { queue, messages, .. } => (queue.as_str(), messages.len()),
-        // Nothing arrives, but one of those who poll must learn when this lease lapses.
-        Fact::Leased { queue, .. } | Fact::Extended { queue, .. } => (queue.as_str(), 1),
-        // Whoever polls looks again and finds what there is.
-        Fact::Redriven { queue, .. } => (queue.as_str(), CONNECTIONS_MAX),
-        _ => return,
     };
-    if let Some(total) = arrivals.get_mut(queue) {
-        *total = total.saturating_add(count);
+    match fact {
+        Fact::FormulaAccepted(accepted) | Fact::FormulaImported { accepted, .. } => {
+            note(QueueName::FORMULAS, 1);
+            if accepted.flow.first() == Some(&FlowStep::Seal) {
+                note(QueueName::SEALS, 1);
+            }
+        }
+        Fact::FormulaWithdrawn { .. } => note(QueueName::FORMULAS, 1),
+        Fact::SealRequested(_) => note(QueueName::SEALS, 1),
+        // Whoever waits for a slot looks again.
+        Fact::CallEnded { .. } => note(QueueName::SEALS, 1),
+        Fact::HookOwed(_) | Fact::HookRedelivered { .. } => note(QueueName::HOOKS, 1),
+        Fact::Nacked { queue, messages, .. } | Fact::Deferred { queue, messages, .. } => {
+            note(queue.as_str(), messages.len());
+        }
+        // Nothing arrives, but one of those who poll must learn when this lease lapses.
+        Fact::Leased { queue, .. } | Fact::Extended { queue, .. } => note(queue.as_str(), 1),
+        // Whoever polls looks again and finds what there is.
+        Fact::Redriven { queue, .. } => note(queue.as_str(), CONNECTIONS_MAX),
+        _ => {}
     }
 }
 

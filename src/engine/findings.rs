@@ -11,11 +11,13 @@
 use super::base::{Base, BaseError};
 use super::core::Store;
 use super::decide::Command;
+use super::decide::hooks::{HookCommand, NewHook};
 use crate::engine::command::{Batch, Item, RequestKey, Submission};
 use crate::formula::Fingerprint;
 use crate::ids::Lsn;
 use crate::log::{Looked, Patience};
 use crate::record::Fact;
+use crate::record::seals::text_key;
 use crate::state::State;
 use crate::state::formulas::Whereabouts;
 use crate::state::idempotency::{KeyWhereabouts, Spent};
@@ -66,9 +68,35 @@ impl Wanted {
             Command::Accept(submission) => Wanted::by_submission(submission, store),
             Command::AcceptBatch(batch) => Wanted::by_batch(batch, store),
             Command::Withdraw(fingerprint) => Wanted::by_formula(fingerprint, store),
-            Command::Lease(_) | Command::Settle(..) | Command::Redrive(..) | Command::Purge(..) => {
-                Wanted::default()
+            Command::Hook(HookCommand::Create(NewHook { key: Some(key), .. })) => {
+                Wanted::by_key(key, store)
             }
+            Command::RequestSeal(wish) => {
+                let mut wanted = Wanted::by_text(&text_key(&wish.text), store);
+                wish.key.iter().for_each(|key| wanted.add_key(&key.key, store));
+                wanted
+            }
+            Command::BeginSeal(begin) => Wanted::by_text(&begin.text_key, store),
+            Command::EndSeal(end) => {
+                let mut wanted = Wanted::by_text(&end.text_key, store);
+                end.formula.iter().for_each(|formula| wanted.add_formula(formula, store));
+                wanted
+            }
+            Command::SettleSealed(settle) => {
+                let mut wanted = Wanted::by_text(&settle.text_key, store);
+                let formula = settle.formula.iter().map(|formula| &formula.fingerprint);
+                formula.for_each(|formula| wanted.add_formula(formula, store));
+                wanted
+            }
+            Command::Lease(_)
+            | Command::Settle(..)
+            | Command::Redrive(..)
+            | Command::Purge(..)
+            | Command::AnnounceDeaths(..)
+            | Command::Hook(_)
+            | Command::OweAnswers { .. }
+            | Command::BeginCall(_)
+            | Command::EndCall { .. } => Wanted::default(),
         }
     }
 
@@ -84,7 +112,7 @@ impl Wanted {
     #[must_use]
     pub fn by_batch(batch: &Batch, store: &Store) -> Wanted {
         let mut wanted = Wanted::default();
-        batch.key.iter().for_each(|key| wanted.add_key(key, store));
+        batch.key.iter().for_each(|key| wanted.add_key(&key.key, store));
         for item in &batch.items {
             match item {
                 Item::Valid(submission) | Item::Imported(submission, _) => {
@@ -108,12 +136,34 @@ impl Wanted {
     #[must_use]
     pub fn by_key(key: &RequestKey, store: &Store) -> Wanted {
         let mut wanted = Wanted::default();
-        wanted.add_key(key, store);
+        wanted.add_key(&key.key, store);
         wanted
     }
 
+    /// A text that may be sealed, by its identity.
+    #[must_use]
+    pub fn by_text(text_key: &[u8; 32], store: &Store) -> Wanted {
+        let mut wanted = Wanted::default();
+        wanted.add_key(text_key, store);
+        wanted
+    }
+
+    /// And this key.
+    #[must_use]
+    pub fn and_key(mut self, key: &[u8; 32], store: &Store) -> Wanted {
+        self.add_key(key, store);
+        self
+    }
+
+    /// And this formula's identity.
+    #[must_use]
+    pub fn and_formula(mut self, fingerprint: &Fingerprint, store: &Store) -> Wanted {
+        self.add_formula(fingerprint, store);
+        self
+    }
+
     fn add_submission(&mut self, submission: &Submission, store: &Store) {
-        submission.key.iter().for_each(|key| self.add_key(key, store));
+        submission.key.iter().for_each(|key| self.add_key(&key.key, store));
         self.add_formula(&submission.fingerprint, store);
     }
 
@@ -125,12 +175,12 @@ impl Wanted {
         }
     }
 
-    fn add_key(&mut self, key: &RequestKey, store: &Store) {
+    fn add_key(&mut self, key: &[u8; 32], store: &Store) {
         let Some(base) = &store.base else { return };
         // Whatever the time: a key whose time is over above the base is older still below.
-        let is_below = store.state.keys().find(&key.key, Uptime(0)) == KeyWhereabouts::Below;
-        if is_below && base.may_hold_key(&key.key) {
-            self.keys.push(key.key);
+        let is_below = store.state.keys().find(key, Uptime(0)) == KeyWhereabouts::Below;
+        if is_below && base.may_hold_key(key) {
+            self.keys.push(*key);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::formula::{self, Checked, Fingerprint, Rules};
 use crate::ids::{Lsn, QueueName, Receipt};
 use crate::limits::SEGMENT_BYTES_MIN;
 use crate::log::{Disk, Options, Preparer, SimDisk, StoreId};
-use crate::record::Fact;
+use crate::record::{Fact, FlowStep};
 use crate::time::ManualClock;
 
 /// How long keys are remembered here.
@@ -36,22 +36,32 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Bench {
-        Bench::on(Arc::new(SimDisk::new(1)), Arc::new(ManualClock::at(1_795_000_000_000)))
+        Bench::with_flow(&[])
+    }
+
+    /// A store whose formulas take these steps.
+    pub(super) fn with_flow(flow: &'static [FlowStep]) -> Bench {
+        let clock = Arc::new(ManualClock::at(1_795_000_000_000));
+        Bench::on(Arc::new(SimDisk::new(1)), clock, flow)
     }
 
     /// A store on this disk.
     pub(super) fn on_disk(disk: SimDisk) -> Bench {
-        Bench::on(Arc::new(disk), Arc::new(ManualClock::at(1_795_000_000_000)))
+        Bench::on(Arc::new(disk), Arc::new(ManualClock::at(1_795_000_000_000)), &[])
     }
 
     /// Opens the store on `disk`, or makes one there.
-    pub(super) fn on(disk: Arc<dyn Disk>, clock: Arc<ManualClock>) -> Bench {
+    pub(super) fn on(
+        disk: Arc<dyn Disk>,
+        clock: Arc<ManualClock>,
+        flow: &'static [FlowStep],
+    ) -> Bench {
         let options = Options {
             segment_bytes: SEGMENT_BYTES_MIN,
             preparer: Preparer::Inline,
             ..Options::new(StoreId([7; 16]))
         };
-        let policy = Policy { attempts_max: 3, retention_ms: RETENTION_MS };
+        let policy = Policy { attempts_max: 3, retention_ms: RETENTION_MS, flow };
         let compaction = CompactionPolicy { window_bytes_min: WINDOW_BYTES, ratio_percent: 0 };
         let setting = Setting { clock: clock.clone(), policy, compaction, seed: 1 };
         let opened = open(Arc::clone(&disk), options, setting);
@@ -63,7 +73,7 @@ impl Bench {
     pub(super) fn reopen(self) -> Bench {
         let Bench { clock, core, disk } = self;
         drop(core);
-        Bench::on(disk, clock)
+        Bench::on(disk, clock, &[])
     }
 
     /// Records facts as one group, whatever decided them, and gives the first one's LSN.

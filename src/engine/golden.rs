@@ -32,7 +32,7 @@ fn golden(name: &str) -> PathBuf {
 fn written() -> SimDisk {
     let disk = SimDisk::new(1);
     let clock = Arc::new(ManualClock::at(1_795_000_000_000));
-    let mut bench = Bench::on(Arc::new(disk.handle()), clock);
+    let mut bench = Bench::on(Arc::new(disk.handle()), clock, &[]);
     let expires = bench.ask(|store| store.state.at().uptime).plus_ms(RETENTION_MS);
     let hook = bench.put(vec![created(spent(1, expires))]);
     bench.put(vec![Fact::OwnSecretMade { secret: HookSecret([0x33; 32].into()) }]);
@@ -148,7 +148,7 @@ fn kept(disk: &SimDisk) -> Vec<String> {
 }
 
 fn opened(disk: &SimDisk) -> Bench {
-    Bench::on(Arc::new(disk.handle()), Arc::new(ManualClock::at(OPENED_AT_MS)))
+    Bench::on(Arc::new(disk.handle()), Arc::new(ManualClock::at(OPENED_AT_MS)), &[])
 }
 
 #[test]

@@ -20,12 +20,14 @@ pub mod command;
 mod compaction;
 pub mod compactor;
 pub mod core;
+pub mod deaths;
 pub mod decide;
 pub mod findings;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod golden;
+pub mod hooks;
 mod lists;
 mod lookups;
 mod merge;
@@ -35,8 +37,10 @@ pub mod pending;
 mod postbox;
 mod questions;
 mod replay;
+mod seals;
 mod steps;
 pub mod upkeep;
+pub mod waiters;
 mod writer;
 
 use std::future::Future;
@@ -56,7 +60,7 @@ use self::findings::{Findings, Wanted};
 pub use self::lists::FormulaPage;
 use self::outbox::NotTaken;
 use self::pending::Poisoned;
-pub use self::questions::{Message, MessageKind};
+pub use self::questions::{About, Message, MessageKind};
 use self::writer::{AbortOnPanic, Envelope, Inbox, Mail, Shared, Writer};
 use crate::ids::{Epoch, Lsn, QueueName, Receipt};
 use crate::limits::{COMMANDS_MAX, OVERLOAD_RETRY_AFTER_S};

@@ -14,8 +14,9 @@ use crate::engine::steps::step_kind;
 use crate::formula::Fingerprint;
 use crate::ids::{Lsn, MessageId, QueueName};
 use crate::limits::TRAIL_STEPS_MAX;
-use crate::record::Fact;
 use crate::record::archive::{Step, StepKind};
+use crate::record::hooks::Event;
+use crate::record::{Fact, FlowStep};
 use crate::state::State;
 use crate::state::formulas::Whereabouts;
 use crate::state::outlook::{Phase, Seen};
@@ -31,8 +32,19 @@ pub struct Message {
     pub kind: MessageKind,
     /// When it was put on its queue.
     pub enqueued_at: Timestamp,
-    /// The formula it is about.
-    pub formula: StoredFormula,
+    /// What it is about.
+    pub about: About,
+}
+
+/// What a message is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// A formula.
+    Formula(StoredFormula),
+    /// A text that is to be sealed.
+    Text(Box<str>),
+    /// An event that somebody is told of; `None`: the answer to a single request.
+    Event(Option<Event>),
 }
 
 /// What a message says.
@@ -42,6 +54,10 @@ pub enum MessageKind {
     FormulaAccepted,
     /// A formula was withdrawn.
     FormulaWithdrawn,
+    /// Somebody wants a text to be sealed.
+    SealRequested,
+    /// Somebody is to be told of an event.
+    HookOwed,
 }
 
 impl Engine {
@@ -95,8 +111,11 @@ impl Engine {
     ) -> Result<Option<(StoredFormula, Vec<TrailStep>)>, Rejection> {
         let Some(own) = self.locate(which).await? else { return Ok(None) };
         loop {
-            let (last, base) =
-                self.ask(|state, _| (state.formulas().trail(own), state.base())).await?;
+            let (last, base, held) = self
+                .ask(|state, now| {
+                    (state.formulas().trail(own), state.base(), held(state, own, now))
+                })
+                .await?;
             let Some(kept) = self.bodies.find(own).await? else { return Ok(None) };
             let (steps, before) = (self.steps_since(own, last, base).await?, kept.steps);
             let superfluous = (before.len() + steps.len()).saturating_sub(TRAIL_STEPS_MAX);
@@ -106,16 +125,24 @@ impl Engine {
             }
             // An imported formula keeps its date, but was announced when it came here.
             let announced_at = kept.record.at.wall;
+            let has_seal = kept.record.fact.acceptance().and_then(|it| it.flow.first().copied())
+                == Some(FlowStep::Seal);
             let formula = StoredFormula::of(own, kept.record.fact, announced_at);
             let Some(formula) = formula else { return Ok(None) };
-            let queue = QueueName::FORMULAS.parse().expect("a name of ours");
             let step = |at, kind| TrailStep { at, lsn: own, kind };
-            let accepted = [
-                step(formula.accepted_at, TrailKind::Accepted),
-                step(announced_at, TrailKind::Announced(queue)),
-            ];
+            let mut all = vec![step(formula.accepted_at, TrailKind::Accepted)];
+            let queues = [QueueName::FORMULAS, QueueName::SEALS];
+            all.extend(queues.into_iter().take(if has_seal { 2 } else { 1 }).map(|queue| {
+                let queue = queue.parse().expect("a name of ours");
+                step(announced_at, TrailKind::Announced(queue))
+            }));
             let steps = before.into_iter().chain(steps).skip(superfluous).map(TrailStep::from);
-            return Ok(Some((formula, accepted.into_iter().chain(steps).collect())));
+            all.extend(steps);
+            // Unless the last record of the trail says so itself.
+            if !matches!(all.last(), Some(TrailStep { kind: TrailKind::Held(..), .. })) {
+                all.extend(held.map(|(at, kind)| TrailStep { at, lsn: last, kind }));
+            }
+            return Ok(Some((formula, all)));
         }
     }
 
@@ -142,14 +169,20 @@ impl Engine {
     async fn content(&self, id: MessageId) -> Result<Message, Rejection> {
         let record = self.bodies.find(id.0).await?.ok_or(Rejection::Forgotten(id.0))?.record;
         let enqueued_at = record.at.wall;
-        let (kind, formula) = match record.fact {
+        let (kind, about) = match record.fact {
             Fact::FormulaWithdrawn { formula, .. } => {
-                (MessageKind::FormulaWithdrawn, self.bodies.named(formula).await?)
+                let formula = self.bodies.named(formula).await?;
+                (MessageKind::FormulaWithdrawn, About::Formula(formula))
             }
+            Fact::SealRequested(request) => (MessageKind::SealRequested, About::Text(request.text)),
+            Fact::HookOwed(owed) => (MessageKind::HookOwed, About::Event(owed.happening.event())),
             // Read already: the message is the record.
-            _ => (MessageKind::FormulaAccepted, self.bodies.shelves().stored(id.0, record)?),
+            _ => {
+                let stored = self.bodies.shelves().stored(id.0, record)?;
+                (MessageKind::FormulaAccepted, About::Formula(stored))
+            }
         };
-        Ok(Message { id, kind, enqueued_at, formula })
+        Ok(Message { id, kind, enqueued_at, about })
     }
 
     /// How all queues stand.
@@ -226,7 +259,7 @@ impl Engine {
     }
 
     /// Asks the state and the snapshot beneath it, and gives the answer once it is durable.
-    async fn ask_view<T>(
+    pub(super) async fn ask_view<T>(
         &self,
         wanted: impl Fn(&Store) -> Wanted,
         question: impl Fn(View<'_>, Moment) -> Pending<T>,
@@ -284,6 +317,19 @@ impl Engine {
         steps.reverse();
         Ok(steps)
     }
+}
+
+/// When and why the seal of a formula has failed for good, if it has: it is a dead letter.
+fn held(state: &State, own: Lsn, now: Moment) -> Option<(Timestamp, TrailKind)> {
+    let (message, before) = (MessageId(own), MessageId(Lsn(own.0.saturating_sub(1))));
+    let queue = state.queue(QueueName::SEALS)?;
+    if !queue.is_dead(message, now.uptime) {
+        return None;
+    }
+    let dead = queue.peek(Phase::Dead, now, Some(before), 1).into_iter().next()?;
+    let end = dead.past.ends().last()?.clone();
+    let name = QueueName::SEALS.parse().expect("a name of ours");
+    Some((end.at, TrailKind::Held(name, end.nack.unwrap_or_else(|| "the lease lapsed".into()))))
 }
 
 /// Whether the record at `lsn` may be the acceptance of a stored formula: above the base that is

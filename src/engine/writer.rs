@@ -19,12 +19,15 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::engine::compaction::{Compaction, SnapshotAnswer};
 use crate::engine::compactor::{CompactError, Compacted};
-use crate::engine::core::{Arrivals, Core, Decided};
+use crate::engine::core::{Arrivals, Core, Decided, DiskRoom};
+use crate::engine::deaths::DeathWatch;
 use crate::engine::decide::Command;
+use crate::engine::decide::hooks::HookCommand;
 use crate::engine::findings::Findings;
 use crate::engine::outbox::Outbox;
 use crate::engine::pending::{Durable, Pending};
 use crate::engine::postbox::Postbox;
+use crate::engine::waiters::Waiters;
 use crate::ids::{Lsn, QueueName};
 use crate::limits::{
     BATCH_COMMANDS_MAX, BATCH_LOG_BYTES_MAX, CONNECTIONS_MAX, IDLE_MARK_MS, SMALL_BATCH_COMMANDS,
@@ -35,10 +38,7 @@ use crate::metrics::Metrics;
 use crate::time::Stopwatch;
 
 /// What is sent to the writer.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly all are commands, which go in no box of theirs"
-)]
+#[allow(clippy::large_enum_variant, reason = "nearly all mail is commands: none is allocated for")]
 pub(super) enum Mail {
     /// A command.
     Command(Envelope),
@@ -80,8 +80,14 @@ pub(super) struct Shared {
     pub(super) outbox: Arc<Outbox<Mail>>,
     /// How replies get to those who wait.
     pub(super) postbox: Arc<Postbox>,
+    /// Wakes whoever tells of dead letters.
+    pub(super) deaths: DeathWatch,
+    /// Wakes all who wait for what becomes of a delivery.
+    pub(super) settled: Notify,
     /// Long polls, woken one per message that arrives.
     pub(super) waiters: BTreeMap<QueueName, Arc<Notify>>,
+    /// Those who wait for their seal.
+    pub(super) seal_waiters: Arc<Waiters>,
     pub(super) metrics: Arc<Metrics>,
     /// Configured attempts, for answers about queues.
     pub(super) attempts_max: u32,
@@ -98,7 +104,10 @@ impl Shared {
             outbox: Arc::default(),
             postbox: Arc::default(),
             has_room: AtomicBool::new(core.has_room()),
+            deaths: DeathWatch::default(),
+            settled: Notify::new(),
             waiters: core.arrivals().keys().map(|name| (name.clone(), Arc::default())).collect(),
+            seal_waiters: Arc::default(),
             metrics,
             attempts_max: core.policy().attempts_max,
             waiting: AtomicUsize::new(0),
@@ -138,6 +147,8 @@ pub(super) struct Writer {
     commits: u64,
     /// Commands that the last commit answered.
     last_batch: usize,
+    /// Whether it was told that the disk is low.
+    is_disk_low: bool,
 }
 
 /// Commits between two looks at what a gauge shows: under load nothing is ever idle.
@@ -160,7 +171,8 @@ impl Writer {
     ) -> Writer {
         let waiting = Vec::with_capacity(BATCH_COMMANDS_MAX);
         let compaction = Compaction::new(to_writer, Arc::clone(&shared.metrics));
-        Writer { core, inbox, shared, waiting, compaction, commits: 0, last_batch: 0 }
+        let (commits, last_batch, is_disk_low) = (0, 0, false);
+        Writer { core, inbox, shared, waiting, compaction, commits, last_batch, is_disk_low }
     }
 
     /// Runs until the last handle is gone, then closes the log; or until the log fails.
@@ -184,6 +196,9 @@ impl Writer {
         while let Some(first) = self.next()? {
             let course = self.gather(first)?;
             self.commit()?;
+            if self.commits.is_multiple_of(MEASURE_EVERY) {
+                self.watch_disk()?;
+            }
             if course == Course::Over {
                 break;
             }
@@ -206,6 +221,7 @@ impl Writer {
         self.shared.durable.advance(durable);
         self.note_room();
         self.measure();
+        self.watch_disk()?;
         if self.core.has_room() {
             return Ok(self.inbox.recv().ok());
         }
@@ -232,7 +248,10 @@ impl Writer {
     fn next_while_full(&mut self) -> Result<Option<Mail>, log::Error> {
         loop {
             match self.inbox.recv_timeout(Duration::from_millis(SPARE_RETRY_MS)) {
-                Err(RecvTimeoutError::Timeout) => self.note_room(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.note_room();
+                    self.watch_disk()?;
+                }
                 received => return Ok(received.ok()),
             }
         }
@@ -242,6 +261,24 @@ impl Writer {
     fn measure(&self) {
         let Metrics { log_bytes, .. } = self.shared.metrics.as_ref();
         log_bytes.set(i64::try_from(self.core.log().bytes_on_disk()).unwrap_or(i64::MAX));
+    }
+
+    /// Tells of a disk that has become low: once, until it has plenty of room again.
+    fn watch_disk(&mut self) -> Result<(), log::Error> {
+        let Some(DiskRoom { free_bytes, low_bytes }) = self.core.disk_room() else {
+            return Ok(());
+        };
+        let plenty_bytes = low_bytes.saturating_add(low_bytes / 4);
+        if self.is_disk_low || free_bytes >= low_bytes {
+            self.is_disk_low &= free_bytes < plenty_bytes;
+            return Ok(());
+        }
+        self.is_disk_low = true;
+        tracing::warn!(free_bytes, low_bytes, "the disk is nearly full");
+        let tell = Command::Hook(HookCommand::TellDiskLow(free_bytes, low_bytes));
+        // Nobody waits for the reply.
+        drop(self.core.execute(tell, Findings::default())?);
+        self.commit()
     }
 
     fn note_room(&self) {
@@ -306,6 +343,7 @@ impl Writer {
             (self.core.release(pending).expect("the sync covered the batch"), reply)
         }));
         wake_consumers(&self.shared.waiters, self.core.arrivals());
+        self.shared.deaths.note(self.core.outlook());
         self.commits += 1;
         if self.commits.is_multiple_of(MEASURE_EVERY) {
             self.measure();

@@ -68,7 +68,10 @@ fn note(request: &Request, what: &'static str, stored: &StoredFormula) {
 }
 
 /// The key of a request that creates something, which the server may insist on.
-fn key_of(context: &Context, request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
+pub(super) fn key_of(
+    context: &Context,
+    request: &Request,
+) -> Result<Option<IdempotencyKey>, Problem> {
     let key = IdempotencyKey::of(request.headers())?;
     if key.is_none() && context.key_policy == KeyPolicy::Required {
         return Err(Problem::new(Kind::KeyMissing, "missing Idempotency-Key header"));

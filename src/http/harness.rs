@@ -27,12 +27,18 @@ use crate::engine::decide::Policy;
 use crate::engine::open::open;
 use crate::formula::Rules;
 use crate::http::connection::{Exchange, Link};
+use crate::http::hooks::SecretSource;
 use crate::http::service::Service;
 use crate::http::shutdown::{Shutdown, Trigger};
 use crate::http::{Backups, Bounds, Context, KeyPolicy};
-use crate::limits::{IDEMPOTENCY_RETENTION_MS_DEFAULT, LEASE_MS_DEFAULT, SEGMENT_BYTES_MIN};
+use crate::limits::{
+    HOOK_SECRET_MADE_BYTES, IDEMPOTENCY_RETENTION_MS_DEFAULT, LEASE_MS_DEFAULT, SEGMENT_BYTES_MIN,
+};
 use crate::log::{Options, Preparer, SimDisk, StoreId};
 use crate::metrics::Metrics;
+use crate::outbound::client::Client;
+use crate::outbound::tls::Tls;
+use crate::outbound::vet::Vet;
 use crate::time::ManualClock;
 
 /// Bytes that fit between client and server: few, so that streams push back early.
@@ -65,6 +71,10 @@ fn context_on(
         tokens: None,
         metrics,
         shutdown,
+        sealing: None,
+        hook_attempts_max: 20,
+        strangers: Client::new(Vet::none(), &Tls::public()),
+        secrets: SecretSource::new(|| Some([7; HOOK_SECRET_MADE_BYTES]), None),
         bounds,
         backups: Backups::default(),
         id_seed: 0,
@@ -78,7 +88,8 @@ fn engine(disk: SimDisk, clock: &Arc<ManualClock>, metrics: Arc<Metrics>) -> Eng
         preparer: Preparer::Inline,
         ..Options::new(StoreId([1; 16]))
     };
-    let policy = Policy { attempts_max: 5, retention_ms: IDEMPOTENCY_RETENTION_MS_DEFAULT };
+    let policy =
+        Policy { attempts_max: 5, retention_ms: IDEMPOTENCY_RETENTION_MS_DEFAULT, flow: &[] };
     let compaction = CompactionPolicy::default();
     let setting = Setting { clock: clock.clone(), policy, compaction, seed: 1 };
     let (core, _) = open(Arc::new(disk), options, setting).expect("a new store opens");

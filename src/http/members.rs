@@ -167,6 +167,21 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// The string `name`; `null` counts as not there.
+    pub(super) fn nullable_string(&mut self, name: &str, bytes_max: usize) -> Option<Box<str>> {
+        if self.left.get(name).is_some_and(|token| token.get() == "null") {
+            self.left.remove(name);
+            return None;
+        }
+        self.string(name, bytes_max)
+    }
+
+    /// All faults, those of members that nobody asked for among them.
+    pub(super) fn into_faults(mut self) -> Vec<Fault> {
+        self.note_left_over();
+        self.faults
+    }
+
     /// Refuses the body if anything was wrong or a member is left that nobody asked for.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         self.note_left_over();

@@ -27,6 +27,7 @@ mod formulas;
 #[cfg(test)]
 mod harness;
 mod head;
+pub mod hooks;
 mod keys;
 mod lines;
 mod listener;
@@ -42,6 +43,7 @@ mod render;
 pub mod request;
 pub mod response;
 pub mod routes;
+mod seals;
 mod service;
 pub mod shutdown;
 mod wire;
@@ -55,9 +57,12 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::formula::Rules;
 use crate::http::auth::Tokens;
+use crate::http::hooks::SecretSource;
 use crate::http::shutdown::Shutdown;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::outbound::client::Client;
+use crate::workers::signatory::Sealing;
 
 /// What every handler may use.
 pub struct Context {
@@ -75,6 +80,14 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// How much the server bears.
     pub bounds: Bounds,
+    /// Who seals; `None`: nobody.
+    pub sealing: Option<Sealing>,
+    /// Calls what strangers name.
+    pub strangers: Client,
+    /// The attempt of a delivery to a hook after which it is a dead letter.
+    pub hook_attempts_max: u32,
+    /// Makes secrets of hooks.
+    pub secrets: SecretSource,
     /// The backups that are being sent.
     pub backups: Backups,
     /// Random; makes the request ids of this process its own.

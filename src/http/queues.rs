@@ -66,7 +66,13 @@ pub(super) async fn status(context: &Context, request: Request) -> Result<Respon
     Ok(Response::json(StatusCode::OK, json))
 }
 
-async fn standing(context: &Context, status: QueueStatus) -> Standing {
+async fn standing(context: &Context, mut status: QueueStatus) -> Standing {
+    // The server's own workers have bounds of their own.
+    match (status.name.as_str(), &context.sealing) {
+        (QueueName::SEALS, Some(sealing)) => status.attempts_max = sealing.attempts_max,
+        (QueueName::HOOKS, _) => status.attempts_max = context.hook_attempts_max,
+        _ => {}
+    }
     let mut oldest_age_ms = None;
     if let Some(oldest) = status.oldest {
         // A record that cannot be read is reported to those who lease it; it must not hide how

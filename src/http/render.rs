@@ -12,11 +12,12 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use crate::engine::command::Event;
 use crate::engine::command::{
     AttemptView, Delivery, MessagePhase, MessageView, QueueStatus, StoredFormula, TrailKind,
     TrailStep,
 };
-use crate::engine::{Message, MessageKind};
+use crate::engine::{About, Message, MessageKind};
 use crate::formula::{Fingerprint, Material};
 use crate::ids::MessageId;
 use crate::limits::{LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_WAIT_MS_MAX, NACK_DELAY_MS_MAX};
@@ -189,6 +190,17 @@ fn step(out: &mut Vec<u8>, step: &TrailStep) {
     object.close();
 }
 
+fn about(object: &mut Object<'_>, about: &About) {
+    match about {
+        About::Formula(stored) => formula(object.member("formula"), stored),
+        About::Text(text) => scalar(object.member("message"), text),
+        About::Event(event) => {
+            let name = event.map_or("seal.answered", Event::name);
+            scalar(object.member("event"), name);
+        }
+    }
+}
+
 /// A message as its consumer gets it.
 pub(super) fn message(out: &mut Vec<u8>, delivery: &Delivery, message: &Message) {
     let mut object = Object::open(out);
@@ -198,7 +210,7 @@ pub(super) fn message(out: &mut Vec<u8>, delivery: &Delivery, message: &Message)
     scalar(object.member("attempt"), &delivery.receipt.attempt);
     quoted(object.member("enqueued_at"), message.enqueued_at);
     quoted(object.member("lease_until"), delivery.lease_until);
-    formula(object.member("formula"), &message.formula);
+    about(&mut object, &message.about);
     object.close();
 }
 
@@ -215,7 +227,7 @@ pub(super) fn message_row(out: &mut Vec<u8>, view: &MessageView, message: &Messa
     date_or_null(object.member("due"), view.due);
     scalar(object.member("reason"), &view.history.last().map(why));
     array(object.member("history"), &view.history, attempt);
-    formula(object.member("formula"), &message.formula);
+    about(&mut object, &message.about);
     object.close();
 }
 
@@ -248,6 +260,8 @@ fn kind_name(kind: MessageKind) -> &'static str {
     match kind {
         MessageKind::FormulaAccepted => "formula.accepted",
         MessageKind::FormulaWithdrawn => "formula.withdrawn",
+        MessageKind::SealRequested => "seal.requested",
+        MessageKind::HookOwed => "hook.owed",
     }
 }
 

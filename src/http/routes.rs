@@ -14,7 +14,7 @@ use crate::http::auth::Scope;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::http::{Context, admin, formulas, operating, queues};
+use crate::http::{Context, admin, formulas, hooks, operating, queues, seals};
 
 /// One call of the API.
 #[derive(Debug)]
@@ -93,6 +93,22 @@ pub enum Endpoint {
     Readyz,
     Version,
     Metrics,
+    SealQuery,
+    SealBody,
+    SealStanding,
+    SealVerify,
+    SealProbe,
+    SealTestWebhook,
+    HookCreate,
+    HooksList,
+    HookOwnSecret,
+    HookDeliveries,
+    HookDelivery,
+    HookRedeliver,
+    HookGet,
+    HookDelete,
+    HookPing,
+    HookSecret,
     AdminSnapshot,
     AdminBackup,
     Problems,
@@ -133,6 +149,22 @@ impl Endpoint {
             Endpoint::Readyz => Box::pin(operating::readyz(context, request)).await,
             Endpoint::Version => Box::pin(operating::version(context, request)).await,
             Endpoint::Metrics => Box::pin(operating::metrics(context, request)).await,
+            Endpoint::SealQuery => Box::pin(seals::sign_query(context, request)).await,
+            Endpoint::SealBody => Box::pin(seals::sign_body(context, request)).await,
+            Endpoint::SealStanding => Box::pin(seals::standing(context, request)).await,
+            Endpoint::SealVerify => Box::pin(seals::verify(context, request)).await,
+            Endpoint::SealProbe => Box::pin(seals::probe(context, request)).await,
+            Endpoint::SealTestWebhook => Box::pin(seals::test_webhook(context, request)).await,
+            Endpoint::HookCreate => Box::pin(hooks::create(context, request)).await,
+            Endpoint::HooksList => Box::pin(hooks::list(context, request)).await,
+            Endpoint::HookOwnSecret => Box::pin(hooks::own_secret(context, request)).await,
+            Endpoint::HookDeliveries => Box::pin(hooks::deliveries(context, request)).await,
+            Endpoint::HookDelivery => Box::pin(hooks::delivery(context, request)).await,
+            Endpoint::HookRedeliver => Box::pin(hooks::redeliver(context, request)).await,
+            Endpoint::HookGet => Box::pin(hooks::get(context, request)).await,
+            Endpoint::HookDelete => Box::pin(hooks::delete(context, request)).await,
+            Endpoint::HookPing => Box::pin(hooks::ping(context, request)).await,
+            Endpoint::HookSecret => Box::pin(hooks::rotate(context, request)).await,
             Endpoint::AdminSnapshot => Box::pin(admin::snapshot(context, request)).await,
             Endpoint::AdminBackup => Box::pin(admin::backup(context, request)).await,
             Endpoint::Problems => Box::pin(operating::problems(context, request)).await,

@@ -19,6 +19,10 @@ pub const HOOK_LANE_SLOW_MS: u64 = 1000;
 pub const HOOK_LANE_WAITING_SLOW_MAX: usize = 4;
 /// Calls without an answer, one after the other, after which a destination is left alone.
 pub const HOOK_LANE_PAUSE_AFTER: u32 = 3;
+/// Longest time for which a destination is left alone because one call was asked to come later.
+/// That delivery waits as long as it was asked to; but others go to the same host, on behalf of
+/// others, and nobody with a path of his own there is to silence them for an hour.
+pub const HOOK_LANE_BUSY_MS_MAX: u64 = 60_000;
 /// Destinations of which is known how they are doing: a few hundred bytes each.
 pub const HOOK_LANES_MAX: usize = 1024;
 /// Shortest time for which a delivery is put off: below it the same ones come round and round.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! GET {url}/crypto/sign?message=…                 200: the body is the signature, verbatim
-//! GET {url}/crypto/verify?message=…&signature=…   200: valid; 400, 422: not valid
+//! GET {url}/crypto/verify?message=…&signature=…   200: valid, unless the body
+//!                                                 says `{"valid": false}`; 400, 422: not
 //! GET {url}/                                      any answer below 500: it is there
 //! Authorization: <key>
 //! ```
@@ -183,7 +184,8 @@ impl Authority {
         let query = [("message", message), ("signature", signature)];
         match self.call("/crypto/verify", &query, now).await {
             Ok(answer) => match answer.status {
-                StatusCode::OK => CallOutcome::Done(true),
+                StatusCode::OK if is_page(&answer) => failed(Failure::NotText, &answer, now),
+                StatusCode::OK => CallOutcome::Done(!says_invalid(&answer.body)),
                 StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
                     CallOutcome::Done(false)
                 }
@@ -280,6 +282,19 @@ fn signature(answer: &Answer) -> Result<String, Failure> {
     } else {
         Err(Failure::NotText)
     }
+}
+
+/// Whether an answer is a page, such as a proxy in between shows to whoever passes.
+fn is_page(answer: &Answer) -> bool {
+    let kind = answer.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let is_html = kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("html"));
+    is_html || answer.body.trim_ascii_start().starts_with(b"<")
+}
+
+/// Whether the body of a success takes it back: `{"valid": false}`.
+fn says_invalid(body: &[u8]) -> bool {
+    let said = serde_json::from_slice::<serde_json::Value>(body).ok();
+    said.is_some_and(|said| said.get("valid") == Some(&serde_json::Value::Bool(false)))
 }
 
 fn is_plain_text(headers: &HeaderMap) -> bool {

@@ -48,7 +48,7 @@ pub enum Fact {
         /// Its fingerprint, so that the index need not read the formula back.
         fingerprint: Fingerprint,
     },
-    /// A batch was answered under an idempotency key. Last of the group of its formulas.
+    /// A batch was answered under an idempotency key. Stands behind the formulas of its group.
     BatchAnswered {
         /// The key that it spent.
         key: SpentKey,

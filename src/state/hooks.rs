@@ -56,6 +56,15 @@ pub struct Delivered {
     pub attempt: u32,
 }
 
+impl Hook {
+    /// As it is when it has just been made.
+    #[must_use]
+    pub fn new(created: &CreatedHook, created_at: Timestamp) -> Hook {
+        let CreatedHook { url, events, secret, .. } = created.clone();
+        Hook { url, events, secret, former: None, disabled: None, created_at }
+    }
+}
+
 impl Hooks {
     /// A subscription, by its id.
     #[must_use]
@@ -105,16 +114,7 @@ impl Hooks {
     }
 
     pub(super) fn create(&mut self, id: Lsn, created: &CreatedHook, at: Moment) {
-        let CreatedHook { url, events, secret, .. } = created;
-        let hook = Hook {
-            url: url.clone(),
-            events: *events,
-            secret: secret.clone(),
-            former: None,
-            disabled: None,
-            created_at: at.wall,
-        };
-        self.put(id, hook);
+        self.put(id, Hook::new(created, at.wall));
     }
 
     pub(super) fn delete(&mut self, id: Lsn) {

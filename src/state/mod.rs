@@ -9,6 +9,7 @@
 //! who decides looks up beforehand what he needs of it.
 
 pub mod calls;
+pub mod deaths;
 mod digest;
 pub mod formulas;
 pub mod hooks;

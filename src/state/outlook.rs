@@ -4,7 +4,7 @@
 
 use std::ops::Bound;
 
-use super::queues::{Past, Queue, date_of_past};
+use super::queues::{Lease, Past, Queue, date_of_past};
 use crate::ids::MessageId;
 use crate::time::{Moment, Uptime};
 
@@ -61,6 +61,33 @@ impl Queue {
         back.sort_unstable();
         back.truncate(max);
         back
+    }
+
+    /// Whether the message can be leased at `now`.
+    #[must_use]
+    pub fn is_leasable(&self, id: MessageId, now: Uptime) -> bool {
+        let comes_back =
+            |lease: &Lease| lease.deadline <= now && !lease.cancelled && !lease.is_last_attempt();
+        self.ready.contains(id)
+            || self.delayed.get(&id).is_some_and(|delay| delay.until <= now)
+            || self.leased.get(&id).is_some_and(comes_back)
+    }
+
+    /// Messages that can be leased and never were, oldest first.
+    pub fn fresh(&self) -> impl Iterator<Item = MessageId> + '_ {
+        self.ready.fresh.iter().map(MessageId)
+    }
+
+    /// Messages that can be leased at `now` and were before, with how often.
+    pub fn returned(&self, now: Uptime) -> impl Iterator<Item = (MessageId, u32)> + '_ {
+        let ready = self.ready.returned.iter().map(|(&id, past)| (id, past.attempts()));
+        let due = self.due_by(now).filter(|(_, turns)| *turns == Some(Phase::Ready));
+        ready.chain(due.map(|(id, _)| (id, self.attempts(id))))
+    }
+
+    /// Messages that consumers hold at `now`, or that wait for a delay to pass.
+    pub fn held_back(&self, now: Uptime) -> impl Iterator<Item = MessageId> + '_ {
+        self.due.range((now.plus_ms(1), LOWEST)..).map(|&(_, id)| id)
     }
 
     /// How often the message was leased so far; 0 for one that is not on the queue.
@@ -170,7 +197,10 @@ impl Queue {
 
     /// Messages whose lease or delay is over by `now`, and what each turns into: `None` for one
     /// that is cancelled.
-    fn due_by(&self, now: Uptime) -> impl Iterator<Item = (MessageId, Option<Phase>)> + '_ {
+    pub(super) fn due_by(
+        &self,
+        now: Uptime,
+    ) -> impl Iterator<Item = (MessageId, Option<Phase>)> + '_ {
         self.due.range(..=(now, HIGHEST)).map(|&(_, id)| {
             let turns = match self.leased.get(&id) {
                 Some(lease) if lease.cancelled => None,
@@ -182,7 +212,7 @@ impl Queue {
     }
 
     /// A message that is due, as it will be once a record carries that out.
-    fn turned(&self, id: MessageId, now: Moment) -> Seen {
+    pub(super) fn turned(&self, id: MessageId, now: Moment) -> Seen {
         let past = match self.leased.get(&id) {
             Some(lease) => {
                 let mut past = lease.past.clone();

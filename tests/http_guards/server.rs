@@ -16,10 +16,13 @@ use sillage::engine::{Engine, Work};
 use sillage::formula::Rules;
 use sillage::http::auth::Tokens;
 use sillage::http::shutdown::{Shutdown, Trigger};
-use sillage::http::{Backups, Bounds, Context, KeyPolicy, bind, serve};
+use sillage::http::{Backups, Bounds, Context, KeyPolicy, bind, hooks::SecretSource, serve};
 use sillage::limits::SEGMENT_BYTES_MIN;
 use sillage::log::{Options, Preparer, SimDisk, StoreId};
 use sillage::metrics::Metrics;
+use sillage::outbound::client;
+use sillage::outbound::tls::Tls;
+use sillage::outbound::vet::Vet;
 use sillage::time::{Clock, ManualClock};
 
 /// No server takes longer than this to react; a test that waits longer has failed.
@@ -49,7 +52,7 @@ fn engine(disk: SimDisk, clock: Arc<GatedClock>, metrics: Arc<Metrics>) -> Engin
         preparer: Preparer::Inline,
         ..Options::new(StoreId([1; 16]))
     };
-    let policy = Policy { attempts_max: 5, retention_ms: 60_000 };
+    let policy = Policy { attempts_max: 5, retention_ms: 60_000, flow: &[] };
     let (core, _) = open(
         Arc::new(disk),
         options,
@@ -101,6 +104,10 @@ impl Server {
             metrics: Arc::clone(&metrics),
             shutdown,
             bounds,
+            sealing: None,
+            hook_attempts_max: 20,
+            strangers: client::Client::new(Vet::none(), &Tls::public()),
+            secrets: SecretSource::new(|| None, None),
             backups: Backups::default(),
             id_seed: 7,
         };

@@ -110,7 +110,7 @@ impl Damaged {
     }
 
     fn open(&mut self) -> Core {
-        let policy = Policy { attempts_max: 2, retention_ms: 3_000 };
+        let policy = Policy { attempts_max: 2, retention_ms: 3_000, flow: &[] };
         let (compaction, seed) = (CompactionPolicy::default(), self.random.u64(..));
         let setting = Setting { clock: self.clock.clone(), policy, compaction, seed };
         match open(self.handle(), options(), setting) {

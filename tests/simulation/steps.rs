@@ -32,7 +32,7 @@ enum Ended {
 }
 
 fn begin(disk: &SimDisk) -> Core {
-    let policy = Policy { attempts_max: 3, retention_ms: 5_000 };
+    let policy = Policy { attempts_max: 3, retention_ms: 5_000, flow: &[] };
     let clock = Arc::new(ManualClock::at(1_795_000_000_000));
     let setting = Setting { clock, policy, compaction: CompactionPolicy::default(), seed: 1 };
     let opened = open(Arc::new(disk.handle()), options(), setting);

@@ -178,7 +178,7 @@ impl World {
     }
 
     fn try_open(&mut self) -> Result<Core, OpenError> {
-        let policy = Policy { attempts_max: 3, retention_ms: 5_000 };
+        let policy = Policy { attempts_max: 3, retention_ms: 5_000, flow: &[] };
         let compaction = CompactionPolicy::default();
         let seed = self.random.u64(..);
         let setting = Setting { clock: self.clock.clone(), policy, compaction, seed };

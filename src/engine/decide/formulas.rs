@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Circumstances, Draft, ItemDraft, ItemRaw, Original, Refusal, Reply, Verdict};
+use super::{Circumstances, Draft, ItemDraft, ItemRaw, Original, Refusal, Reply, Verdict, hooks};
 use crate::engine::command::{Batch, BatchMode, Item, RequestKey, Submission};
 use crate::engine::findings::View;
 use crate::formula::{CANON, Fingerprint};
+use crate::record::hooks::{Event, Happening};
 use crate::record::{AcceptedFormula, Fact, InGroup, ItemOutcome, SpentKey};
 use crate::state::idempotency::Spent;
 use crate::time::{Timestamp, Uptime};
@@ -24,8 +25,9 @@ pub fn accept(
         return Ok(Verdict::Known(reply));
     }
     let key = submission.key.map(|key| spend(key, circumstances));
-    let fact = accepted(submission, key, None);
-    Ok(Verdict::Record(vec![fact], Draft::Accepted))
+    let mut facts = vec![accepted(submission, key, circumstances, None)];
+    hooks::owe_acceptances(view.state, &mut facts, circumstances.token);
+    Ok(Verdict::Record(facts, Draft::Accepted))
 }
 
 /// The reply or refusal of a submission that needs no record; `None` if it is new.
@@ -82,6 +84,8 @@ pub fn accept_batch(
             request_id: batch.request_id,
         });
     }
+    // Behind everything whose place in the group somebody counts.
+    hooks::owe_acceptances(view.state, &mut facts, circumstances.token);
     Ok(Verdict::Record(facts, Draft::Batch(items)))
 }
 
@@ -89,9 +93,17 @@ pub fn accept_batch(
 ///
 /// # Errors
 /// `FormulaUnknown`.
-pub fn withdraw(view: View<'_>, fingerprint: Fingerprint) -> Result<Verdict, Refusal> {
+pub fn withdraw(
+    view: View<'_>,
+    fingerprint: Fingerprint,
+    circumstances: &Circumstances,
+) -> Result<Verdict, Refusal> {
     let formula = view.formula(&fingerprint).ok_or(Refusal::FormulaUnknown)?;
-    Ok(Verdict::Record(vec![Fact::FormulaWithdrawn { formula, fingerprint }], Draft::Withdrawn))
+    let mut facts = vec![Fact::FormulaWithdrawn { formula, fingerprint }];
+    facts.extend(hooks::owed(view.state, Event::FormulaWithdrawn, circumstances.token, |_| {
+        Happening::FormulaWithdrawn { formula: fingerprint, seq: formula }
+    }));
+    Ok(Verdict::Record(facts, Draft::Withdrawn))
 }
 
 /// What the items of a batch amount to, one after the other: each sees the ones before it.
@@ -156,13 +168,13 @@ impl<'a> Gathering<'a> {
         let place = InGroup(u32::try_from(self.facts.len()).expect("a batch is bounded"));
         self.accepted.insert(submission.fingerprint, (index, place));
         let key = submission.key.map(|key| spend(key, self.circumstances));
-        self.facts.push(accepted(submission, key, imported_of));
+        self.facts.push(accepted(submission, key, self.circumstances, imported_of));
         ItemDraft::Accepted(place)
     }
 }
 
 /// What the key was spent on, if it was, and on the same request.
-fn first_use(
+pub(super) fn first_use(
     view: View<'_>,
     key: Option<&RequestKey>,
     now: Uptime,
@@ -174,15 +186,20 @@ fn first_use(
     }
 }
 
-fn spend(key: RequestKey, circumstances: &Circumstances) -> SpentKey {
+pub(super) fn spend(key: RequestKey, circumstances: &Circumstances) -> SpentKey {
     let expires = circumstances.now.uptime.plus_ms(circumstances.policy.retention_ms);
     SpentKey { key: key.key, request: key.request, expires }
 }
 
 /// The fact of an acceptance; with the date of another store if one is given.
-fn accepted(submission: Submission, key: Option<SpentKey>, imported_of: Option<Timestamp>) -> Fact {
+fn accepted(
+    submission: Submission,
+    key: Option<SpentKey>,
+    circumstances: &Circumstances,
+    imported_of: Option<Timestamp>,
+) -> Fact {
     let Submission { formula, fingerprint, .. } = submission;
-    let flow = Vec::new();
+    let flow = circumstances.policy.flow.to_vec();
     let accepted = AcceptedFormula { canon: CANON, fingerprint, formula, key, flow };
     match imported_of {
         Some(accepted_at) => Fact::FormulaImported { accepted, accepted_at },

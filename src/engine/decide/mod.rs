@@ -4,20 +4,29 @@
 //! number, policy) and gives either facts to record with the reply they lead to, a reply that needs
 //! no record, or a refusal, which changes nothing.
 
+pub mod deaths;
 pub mod formulas;
 pub mod gate;
 pub mod hooks;
 pub mod queues;
+pub mod seals;
 #[cfg(test)]
 mod tests;
 
+use self::deaths::Death;
+use self::hooks::HookCommand;
+use crate::engine::command::seals::{
+    Begun, CallBegin, SealBegin, SealEnd, SealEnded, SealSettle, SealWish,
+};
 use crate::engine::command::{
     Batch, Delivery, LeaseRequest, Settled, Settlement, StoredFormula, Submission,
 };
+use crate::engine::decide::gate::Gate;
 use crate::engine::findings::View;
 use crate::formula::Fingerprint;
-use crate::ids::{Lsn, QueueName, Receipt};
-use crate::record::{Fact, InGroup, Selection};
+use crate::ids::{Lsn, MessageId, QueueName, Receipt};
+use crate::record::seals::RequestedSeal;
+use crate::record::{Fact, FlowStep, InGroup, Selection};
 use crate::time::{Moment, Timestamp};
 
 /// What a client asks the writer to do.
@@ -37,6 +46,34 @@ pub enum Command {
     Redrive(QueueName, Selection),
     /// Remove dead letters.
     Purge(QueueName, Selection),
+    /// Tell of dead letters.
+    AnnounceDeaths(QueueName, Vec<Death>),
+    /// Whatever has to do with hooks.
+    Hook(HookCommand),
+    /// Have a text sealed.
+    RequestSeal(SealWish),
+    /// Call the authority for a message.
+    BeginSeal(SealBegin),
+    /// Such a call is over.
+    EndSeal(Box<SealEnd>),
+    /// Messages whose text is sealed already are done.
+    SettleSealed(Box<SealSettle>),
+    /// Callers who were to be told at once have left: they are told by hooks.
+    OweAnswers {
+        /// The record that seals their text.
+        sealed: Lsn,
+        /// Their requests; each has a `webhook_url`.
+        requests: Vec<MessageId>,
+    },
+    /// Call the authority for something else.
+    BeginCall(CallBegin),
+    /// Such a call is over.
+    EndCall {
+        /// The record that began it.
+        call: Lsn,
+        /// The authority is left alone for so many milliseconds.
+        pause_ms: u64,
+    },
 }
 
 /// All that a decision may depend on besides state and command.
@@ -57,6 +94,8 @@ pub struct Policy {
     pub attempts_max: u32,
     /// How long a spent idempotency key is remembered, in ms of uptime.
     pub retention_ms: u64,
+    /// The steps that follow the acceptance of a formula, in order.
+    pub flow: &'static [FlowStep],
 }
 
 /// What a command amounts to.
@@ -77,6 +116,16 @@ pub enum Draft {
     Batch(Vec<ItemDraft>),
     /// The withdrawal.
     Withdrawn,
+    /// The first record of the group, by its LSN.
+    Recorded,
+    /// The one request for a seal of the group.
+    SealRequested,
+    /// A lease and, after it, the call that was begun.
+    SealBegun(Receipt),
+    /// The call that was begun.
+    CallBegun,
+    /// The end of a call for a message.
+    SealEnded(seals::EndDraft),
     /// Complete already.
     Complete(Reply),
 }
@@ -111,6 +160,22 @@ pub enum Reply {
     Settled(Settled),
     /// So many dead letters were moved.
     Moved(u64),
+    /// The record that makes what was asked for; its LSN is the id.
+    Recorded(Lsn),
+    /// It was made before under the same key, by this record.
+    RecordedBefore(Lsn),
+    /// The text was asked to be sealed by this record.
+    SealRequested(Lsn, Box<RequestedSeal>),
+    /// It was asked for before under the same key, by this record.
+    SealReplayed(Lsn),
+    /// Whether a call for a message was begun.
+    SealBegun(Begun),
+    /// What the end of a call for a message has led to.
+    SealEnded(SealEnded),
+    /// A call was begun by this record; or why not.
+    CallBegun(Result<Lsn, Gate>),
+    /// It was done.
+    Done,
 }
 
 /// What became of one item of a batch.
@@ -143,6 +208,21 @@ pub enum Refusal {
     QueueUnknown,
     /// None of the receipts is valid.
     ReceiptsStale(Vec<Receipt>),
+    /// No such hook.
+    HookUnknown,
+    /// The hook is called no more.
+    HookDisabled,
+    /// There are as many hooks as there may be.
+    HooksFull,
+    /// No such delivery, or no longer.
+    DeliveryUnknown,
+    /// The delivery is owed already.
+    DeliveryWaiting,
+    /// As many requests for a seal wait as may: the next is done after so many seconds.
+    SealsFull {
+        /// Seconds.
+        retry_after_s: u64,
+    },
     /// No room for more formulas.
     DiskFull,
     /// The snapshot is damaged where the answer stands.
@@ -171,8 +251,14 @@ pub fn decide(
     match command {
         Command::Accept(submission) => formulas::accept(view, submission, circumstances),
         Command::AcceptBatch(batch) => formulas::accept_batch(view, batch, circumstances),
-        Command::Withdraw(fingerprint) => formulas::withdraw(view, fingerprint),
-        Command::Lease(request) => queues::lease(state, request, circumstances),
+        Command::Withdraw(fingerprint) => formulas::withdraw(view, fingerprint, circumstances),
+        Command::Lease(request) => {
+            queues::lease(state, request, circumstances.policy.attempts_max, circumstances)
+        }
+        Command::AnnounceDeaths(queue, deaths) => {
+            deaths::announce(state, queue, deaths, circumstances)
+        }
+        Command::Hook(command) => hooks::decide(view, command, circumstances),
         Command::Settle(queue, receipts, settlement) => {
             queues::settle(state, queue, &receipts, settlement, circumstances.now)
         }
@@ -186,6 +272,15 @@ pub fn decide(
                 Fact::Purged { queue, which }
             })
         }
+        Command::RequestSeal(wish) => seals::request(view, wish, circumstances),
+        Command::BeginSeal(begin) => Ok(seals::begin(view, &begin, circumstances)),
+        Command::EndSeal(end) => Ok(seals::end(view, *end, circumstances)),
+        Command::SettleSealed(settle) => Ok(seals::settle(view, *settle, circumstances)),
+        Command::OweAnswers { sealed, requests } => {
+            Ok(seals::owe_answers(sealed, &requests, circumstances))
+        }
+        Command::BeginCall(begin) => Ok(seals::begin_call(state, &begin, circumstances)),
+        Command::EndCall { call, pause_ms } => Ok(seals::end_call(call, pause_ms)),
     }
 }
 
@@ -194,7 +289,11 @@ impl Command {
     /// moves messages along goes on, in the room that the log keeps for it.
     #[must_use]
     pub fn is_intake(&self) -> bool {
-        matches!(self, Command::Accept(_) | Command::AcceptBatch(_))
+        match self {
+            Command::Accept(_) | Command::AcceptBatch(_) | Command::RequestSeal(_) => true,
+            Command::Hook(command) => command.is_intake(),
+            _ => false,
+        }
     }
 }
 
@@ -217,6 +316,21 @@ impl Draft {
                 Reply::Batch(items.into_iter().map(complete).collect())
             }
             Draft::Withdrawn => Reply::Withdrawn(first),
+            Draft::Recorded => Reply::Recorded(first),
+            Draft::SealRequested => match facts.into_iter().next() {
+                Some(Fact::SealRequested(request)) => {
+                    Reply::SealRequested(first, Box::new(request))
+                }
+                other => unreachable!("a request for a seal is recorded as {other:?}"),
+            },
+            Draft::SealBegun(receipt) => {
+                Reply::SealBegun(Begun::Call { call: first.next(), receipt })
+            }
+            Draft::CallBegun => Reply::CallBegun(Ok(first)),
+            Draft::SealEnded(seals::EndDraft { sealed, settled }) => {
+                let sealed = sealed.map(|place| in_group(first, place));
+                Reply::SealEnded(SealEnded { sealed, settled })
+            }
             Draft::Complete(reply) => reply,
         }
     }

@@ -10,16 +10,18 @@ use crate::state::State;
 use crate::state::queues::Queue;
 use crate::time::Moment;
 
-/// Leases the oldest messages, as many as there are up to the wish.
+/// Leases the oldest messages, as many as there are up to the wish. They are dead letters after
+/// `attempts_max` attempts.
 ///
 /// # Errors
 /// `QueueUnknown`.
 pub fn lease(
     state: &State,
     request: LeaseRequest,
+    attempts_max: u32,
     circumstances: &Circumstances,
 ) -> Result<Verdict, Refusal> {
-    let Circumstances { now, token, policy } = *circumstances;
+    let Circumstances { now, token, .. } = *circumstances;
     let queue = find(state, &request.queue)?;
     let ids = queue.leasable(now.uptime, request.messages_max);
     if ids.is_empty() {
@@ -36,7 +38,7 @@ pub fn lease(
         messages: ids.into_iter().map(|id| touched(state, &request.queue, id)).collect(),
         queue: request.queue,
         lease_ms: request.lease_ms,
-        attempts_max: policy.attempts_max,
+        attempts_max,
         token,
     };
     Ok(Verdict::Record(vec![fact], Draft::Complete(Reply::Leased(deliveries))))

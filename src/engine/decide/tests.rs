@@ -53,7 +53,7 @@ impl World {
 
     fn run(&mut self, command: Command) -> Result<Reply, Refusal> {
         self.token += 1;
-        let policy = Policy { attempts_max: 3, retention_ms: 10_000 };
+        let policy = Policy { attempts_max: 3, retention_ms: 10_000, flow: &[] };
         let circumstances = Circumstances { now: self.now, token: self.token, policy };
         let findings = Findings::default();
         match decide(View::new(&self.state, &findings), command, &circumstances)? {

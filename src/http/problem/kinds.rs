@@ -84,6 +84,15 @@ kinds! {
     QueueUnknown = "unknown-queue", NOT_FOUND, "Unknown queue",
         "There is no queue with this name.",
         "GET /queues lists the queues.";
+    HookUnknown = "unknown-hook", NOT_FOUND, "Unknown hook",
+        "There is no hook with this id, or it was deleted.",
+        "GET /hooks lists the hooks.";
+    DeliveryUnknown = "unknown-delivery", NOT_FOUND, "Unknown delivery",
+        "There is no delivery with this id. Of those that were taken only the latest are kept.",
+        "GET /hooks/deliveries lists the deliveries.";
+    SealRequestUnknown = "unknown-seal-request", NOT_FOUND, "Unknown request for a seal",
+        "There is no request for a seal with this id.",
+        "Use the id, or the Location, of the answer to POST /crypto/sign.";
     ProblemUnknown = "unknown-problem", NOT_FOUND, "Unknown problem",
         "There is no problem with this name.",
         "GET /problems lists them.";
@@ -103,6 +112,15 @@ kinds! {
     StaleReceipt = "stale-receipt", CONFLICT, "Stale receipt",
         "None of the receipts stands for a lease that is still held. Nothing was changed.",
         "Lease again; what was not acked in time is delivered again.";
+    HookDisabled = "hook-disabled", CONFLICT, "Hook disabled",
+        "The hook is called no more: its receiver answered 410, which means that he is gone.",
+        "Delete the hook, and make another one for where the receiver is now.";
+    HooksFull = "too-many-hooks", CONFLICT, "Too many hooks",
+        "There are as many hooks as there may be. Each makes every event cost one record more.",
+        "Delete hooks that nobody needs, or let one receiver pass events on to others.";
+    DeliveryWaiting = "delivery-waiting", CONFLICT, "Delivery waiting",
+        "The delivery has not ended yet: it is made anyhow.",
+        "Wait for it; GET /hooks/deliveries says when it is attempted next.";
     LengthRequired = "length-required", LENGTH_REQUIRED, "Length required",
         "This call takes a body, and the request announces none.",
         "Send Content-Length, or Transfer-Encoding: chunked.";
@@ -123,6 +141,9 @@ kinds! {
     KeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY, "Idempotency-Key reused",
         "The Idempotency-Key was spent on another request. Nothing was stored.",
         "Use a fresh key for a new request, and the same body when repeating an old one.";
+    InvalidSeal = "invalid-seal-request", UNPROCESSABLE_ENTITY, "Invalid request for a seal",
+        "The message or the webhook_url cannot be used. Nothing was stored.",
+        "Correct what the list of errors names.";
     HeadTooLarge = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "Request head too large",
         "The request has too many header lines, or too many bytes of them.",
         "Send fewer and shorter headers.";
@@ -135,6 +156,12 @@ kinds! {
     NotImplemented = "not-implemented", NOT_IMPLEMENTED, "Not implemented",
         "The request uses a transfer coding that this server does not implement.",
         "Send the body with Content-Length, or with Transfer-Encoding: chunked alone.";
+    AuthorityFailed = "authority-failed", BAD_GATEWAY, "Authority failed",
+        "The authority was called, but gave no answer of use.",
+        "The detail says why. Try again later; the operator may have to look at --seal-key.";
+    AuthorityLate = "authority-late", GATEWAY_TIMEOUT, "Authority late",
+        "The authority was called, but did not answer in time.",
+        "Try again later.";
     VersionUnsupported = "http-version-not-supported", HTTP_VERSION_NOT_SUPPORTED,
         "HTTP version not supported",
         "The server speaks HTTP/1.0 and HTTP/1.1.",
@@ -142,6 +169,16 @@ kinds! {
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded",
         "The server has as much work as it can hold. The request was refused before it took \
          effect.",
+        "Try again after the time in Retry-After, with jitter.";
+    SealsUnavailable = "seals-unavailable", SERVICE_UNAVAILABLE, "Seals unavailable",
+        "This server knows no authority that seals.",
+        "Ask the operator to start it with --seal-url and --seal-key.";
+    AuthorityBusy = "authority-busy", SERVICE_UNAVAILABLE, "Authority busy",
+        "The authority may be called only so often, and all calls of the present window are used.",
+        "Try again after the time in Retry-After.";
+    SealsFull = "seals-full", SERVICE_UNAVAILABLE, "Too many requests for a seal",
+        "As many requests for a seal wait as the server keeps; those that have failed count until \
+         an operator redrives or purges them. Nothing was stored.",
         "Try again after the time in Retry-After, with jitter.";
     OutcomeUnknown = "outcome-unknown", SERVICE_UNAVAILABLE, "Outcome unknown",
         "The log failed while the request was under way. After the restart it has either \

@@ -7,7 +7,8 @@ use crate::engine::command::{Culprit, Rejection, Repeated, StoredFormula};
 use crate::http::head::Refusal;
 use crate::http::response::push_json_str;
 use crate::limits::{
-    BATCH_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, OVERLOAD_RETRY_AFTER_S, TARGET_BYTES_MAX,
+    BATCH_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, HOOKS_MAX, OVERLOAD_RETRY_AFTER_S,
+    TARGET_BYTES_MAX,
 };
 
 impl From<Rejection> for Problem {
@@ -26,6 +27,23 @@ impl From<Rejection> for Problem {
             Rejection::ReceiptsStale(receipts) => {
                 let receipts: Vec<_> = receipts.iter().map(ToString::to_string).collect();
                 stale(&receipts)
+            }
+            Rejection::HookUnknown => Problem::new(Kind::HookUnknown, "no hook has this id"),
+            Rejection::HookDisabled => {
+                Problem::new(Kind::HookDisabled, "the hook's receiver said that he is gone")
+            }
+            Rejection::HooksFull => {
+                Problem::new(Kind::HooksFull, format!("there are {HOOKS_MAX} hooks already"))
+            }
+            Rejection::DeliveryUnknown => {
+                Problem::new(Kind::DeliveryUnknown, "no delivery has this id")
+            }
+            Rejection::DeliveryWaiting => {
+                Problem::new(Kind::DeliveryWaiting, "the delivery has not ended yet")
+            }
+            Rejection::SealsFull { retry_after_s } => {
+                Problem::new(Kind::SealsFull, "too many requests for a seal wait, or have failed")
+                    .retry_after(retry_after_s)
             }
             Rejection::Overloaded { retry_after_s } => {
                 Problem::overloaded("too many requests are waiting for the log", retry_after_s)

@@ -39,7 +39,7 @@ fn rose_message() -> Message {
         id: MessageId(Lsn(42)),
         kind: MessageKind::FormulaAccepted,
         enqueued_at: Timestamp(1_795_250_000_250),
-        formula: rose(),
+        about: About::Formula(rose()),
     }
 }
 

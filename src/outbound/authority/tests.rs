@@ -204,6 +204,22 @@ async fn the_authority_is_asked_whether_a_signature_is_its_own() {
 }
 
 #[tokio::test]
+async fn no_signature_is_valid_because_a_page_or_a_denial_came_with_200() {
+    for (kind, body, expected) in [
+        ("text/html", "<title>Hotel Wi-Fi</title>", failed(Failure::NotText)),
+        ("application/xhtml+xml", "hello", failed(Failure::NotText)),
+        ("text/plain", " <!doctype html>", failed(Failure::NotText)),
+        ("application/json", "{\"valid\": false}", CallOutcome::Done(false)),
+        ("application/json", "{\"valid\": true}", CallOutcome::Done(true)),
+        ("text/plain", "", CallOutcome::Done(true)),
+    ] {
+        let reply = answer("200 OK", &format!("content-type: {kind}\r\n"), body);
+        let (_server, authority) = at(Reply::Send(reply)).await;
+        assert_eq!(authority.verify("m", "s", NOW).await, expected, "{kind} {body}");
+    }
+}
+
+#[tokio::test]
 async fn a_probe_tells_whether_somebody_is_there_who_accepts_the_key() {
     for (status, expected) in [
         ("200 OK", CallOutcome::Done(StatusCode::OK)),

@@ -1,0 +1,160 @@
+//! What a hook is told. Pure.
+//!
+//! Made of the record of what is owed and of nothing that can change, so that every attempt
+//! sends the same bytes. It names things rather than to copy them: whoever wants more asks, and
+//! gets what is true then.
+
+use serde::Serialize;
+
+use crate::engine::hooks::{Happening, Recipient};
+use crate::engine::hooks::{OwedCall, SealAnswer};
+use crate::ids::{Lsn, MessageId};
+
+/// An event as hooks are told of it.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    r#type: &'static str,
+    timestamp: String,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    Formula {
+        id: String,
+        seq: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signature: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queue: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+    },
+    Message {
+        queue: &'a str,
+        id: String,
+        attempts: u32,
+        reason: &'a str,
+    },
+    Disk {
+        free_bytes: u64,
+        low_bytes: u64,
+    },
+    Ping {
+        hook: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Seal<'a> {
+    id: String,
+    webhook_url: &'a str,
+    message: &'a str,
+    status: &'static str,
+    signature: &'a str,
+}
+
+/// The formula that a happening is about, by the record that accepted it; `None` if it is about
+/// none, or about one that is not stored any more.
+#[must_use]
+pub fn seq_of(id: MessageId, happening: &Happening) -> Option<Lsn> {
+    match happening {
+        Happening::FormulaAccepted { back, .. } => Some(accepted_at(id, *back)),
+        Happening::FormulaSealed { seq, .. } | Happening::FormulaHeld { seq, .. } => Some(*seq),
+        _ => None,
+    }
+}
+
+/// The body of a call that tells of an event; `None` for the answer to a single request.
+#[must_use]
+pub fn event(call: &OwedCall) -> Option<Vec<u8>> {
+    let happening = &call.owed.happening;
+    let data = data(call)?;
+    let r#type = happening.event()?.name();
+    let envelope = Envelope { r#type, timestamp: call.at.to_string(), data };
+    Some(serde_json::to_vec(&envelope).expect("a tree of texts and numbers is JSON"))
+}
+
+/// The body of a call that answers a request for a seal.
+#[must_use]
+pub fn answer(answer: &SealAnswer) -> Vec<u8> {
+    let seal = Seal {
+        id: answer.id.to_string(),
+        webhook_url: &answer.webhook_url,
+        message: &answer.text,
+        status: if answer.signature.is_some() { "SUCCESS" } else { "FAIL" },
+        signature: answer.signature.as_deref().unwrap_or_default(),
+    };
+    serde_json::to_vec(&seal).expect("a tree of texts is JSON")
+}
+
+fn data(call: &OwedCall) -> Option<Data<'_>> {
+    Some(match &call.owed.happening {
+        Happening::FormulaAccepted { formula, back } => Data::Formula {
+            id: formula.fingerprint.to_string(),
+            seq: accepted_at(call.id, *back).0,
+            name: Some(&formula.name),
+            signature: None,
+            queue: None,
+            reason: None,
+            url: Some(format!("/formulas/{}", formula.fingerprint)),
+        },
+        Happening::FormulaWithdrawn { formula, seq } => Data::Formula {
+            id: formula.to_string(),
+            seq: seq.0,
+            name: None,
+            signature: None,
+            queue: None,
+            reason: None,
+            url: None,
+        },
+        Happening::FormulaSealed { formula, seq, signature } => Data::Formula {
+            id: formula.to_string(),
+            seq: seq.0,
+            name: None,
+            signature: Some(signature),
+            queue: None,
+            reason: None,
+            url: Some(format!("/formulas/{formula}")),
+        },
+        Happening::FormulaHeld { formula, seq, queue, reason } => Data::Formula {
+            id: formula.to_string(),
+            seq: seq.0,
+            name: None,
+            signature: None,
+            queue: Some(queue.as_str()),
+            reason: Some(reason),
+            url: Some(format!("/formulas/{formula}")),
+        },
+        Happening::SealFailed { message, attempts, reason } => Data::Message {
+            queue: crate::ids::QueueName::SEALS,
+            id: message.to_string(),
+            attempts: *attempts,
+            reason,
+        },
+        Happening::MessageDead { queue, message, attempts, reason } => Data::Message {
+            queue: queue.as_str(),
+            id: message.to_string(),
+            attempts: *attempts,
+            reason,
+        },
+        Happening::DiskLow { free_bytes, low_bytes } => {
+            Data::Disk { free_bytes: *free_bytes, low_bytes: *low_bytes }
+        }
+        Happening::Ping => match call.owed.to {
+            Recipient::Hook(hook) | Recipient::SealRequest(hook) => {
+                Data::Ping { hook: hook.to_string() }
+            }
+        },
+        Happening::SealAnswered { .. } => return None,
+    })
+}
+
+fn accepted_at(id: MessageId, back: u32) -> Lsn {
+    Lsn(id.0.0 - u64::from(back))
+}
