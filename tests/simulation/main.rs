@@ -8,17 +8,21 @@
 //! `SILLAGE_SEED=n cargo test --test simulation` runs one seed, the number that a failure
 //! prints. `SILLAGE_SEEDS=n` runs that many; 1,000 is the default.
 
+mod calls;
 mod check;
 mod loss;
 mod model;
 mod steps;
 mod world;
 
+use std::fmt::Debug;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use calls::Service;
 use loss::Damaged;
 use world::{Tally, World};
 
@@ -27,48 +31,66 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
 }
 
-/// Runs the seeds on all cores; gives the sum of what happened, and the seeds that failed.
-fn run(seeds: std::ops::Range<u64>) -> (Tally, Vec<u64>) {
-    let next = AtomicU64::new(seeds.start);
-    let sum = Mutex::new((Tally::default(), Vec::new()));
-    let cores = thread::available_parallelism().map_or(2, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let tally = catch_unwind(AssertUnwindSafe(|| World::new(seed).run()));
-                    let mut sum = sum.lock().expect("no panic holds this lock");
-                    match tally {
-                        Ok(tally) => sum.0.add(&tally),
-                        Err(_) => {
-                            eprintln!(
-                                "seed {seed} failed; rerun: SILLAGE_SEED={seed} \
-                                       cargo test --test simulation"
-                            );
-                            sum.1.push(seed);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    sum.into_inner().expect("no panic held this lock")
-}
-
-#[test]
-fn whatever_was_acknowledged_survives_every_crash() {
+/// The seeds that are asked for, and whether they are enough to reach every corner.
+fn seeds() -> (Range<u64>, bool) {
     let seeds = match number("SILLAGE_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SILLAGE_SEEDS").unwrap_or(1000),
     };
     let is_whole_run = seeds.end - seeds.start >= 1000;
-    let (tally, failed) = run(seeds);
+    (seeds, is_whole_run)
+}
+
+/// Lives through the seeds on all cores; gives the sum of what happened, which is to be asked
+/// whether every corner was reached.
+fn run<T: Default + Debug + Send>(
+    seeds: Range<u64>,
+    life: impl Fn(u64) -> T + Sync,
+    add: impl Fn(&mut T, &T) + Sync,
+) -> T {
+    let next = AtomicU64::new(seeds.start);
+    let sum = Mutex::new((T::default(), Vec::new()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let tally = catch_unwind(AssertUnwindSafe(|| life(seed)));
+            let mut sum = sum.lock().expect("no panic holds this lock");
+            match tally {
+                Ok(tally) => add(&mut sum.0, &tally),
+                Err(_) => {
+                    eprintln!(
+                        "seed {seed} failed; rerun: SILLAGE_SEED={seed} \
+                               cargo test --test simulation"
+                    );
+                    sum.1.push(seed);
+                }
+            }
+        }
+    };
+    let cores = thread::available_parallelism().map_or(2, usize::from);
+    thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
+    let (tally, failed) = sum.into_inner().expect("no panic held this lock");
     println!("{tally:?}");
     assert!(failed.is_empty(), "failed seeds: {failed:?}");
+    tally
+}
+
+#[test]
+fn whatever_was_acknowledged_survives_every_crash() {
+    let (seeds, is_whole_run) = seeds();
+    let tally = run(seeds, |seed| World::new(seed).run(), Tally::add);
+    if is_whole_run {
+        tally.assert_everything_happened();
+    }
+}
+
+#[test]
+fn authority_is_never_called_too_often_and_nobody_is_forgotten() {
+    let (seeds, is_whole_run) = seeds();
+    let tally = run(seeds, |seed| Service::new(seed).run(), calls::Tally::add);
     if is_whole_run {
         tally.assert_everything_happened();
     }
@@ -76,11 +98,7 @@ fn whatever_was_acknowledged_survives_every_crash() {
 
 #[test]
 fn store_lives_on_after_any_accepted_loss() {
-    let seeds = match number("SILLAGE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SILLAGE_SEEDS").unwrap_or(1000),
-    };
-    let is_whole_run = seeds.end - seeds.start >= 1000;
+    let (seeds, is_whole_run) = seeds();
     let (mut tally, mut failed) = (loss::Tally::default(), Vec::new());
     for seed in seeds {
         let life = AssertUnwindSafe(|| Damaged::new(seed).run(&mut tally));
