@@ -148,8 +148,8 @@ pub const READER_THREADS: usize = 8;
 /// client close by takes from its answer to its next request; to sleep and be woken costs more
 /// than half of that. It gives way to every other thread that could run.
 pub const WRITER_AWAKE_S: f64 = 100e-6;
-/// Commands in a batch that is small. Behind larger ones the processors have other work: who gives
-/// way to it waits until it is done, while who sleeps goes first as soon as he is woken.
+/// Commands in a batch that is small. Behind larger ones the processors have other work: staying
+/// awake gained nothing there (`docs/PERFORMANCE.md`, *What was tried*).
 pub const SMALL_BATCH_COMMANDS: usize = 4;
 /// Commands in one group commit: past it the next batch begins, so that replies flow.
 pub const BATCH_COMMANDS_MAX: usize = 1024;
