@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use bincode::{Decode, Encode};
 
-use crate::limits::QUEUE_NAME_BYTES_MAX;
+use crate::limits::{GROUP_ID_BYTES_MAX, QUEUE_NAME_BYTES_MAX};
 
 /// Log sequence number: the place of a record in the log.
 ///
@@ -94,6 +94,9 @@ impl QueueName {
     /// Where texts wait for the authority's seal.
     pub const SEALS: &str = "seals";
 
+    /// Where groups wait to be created or deleted on all nodes.
+    pub const RELEASES: &str = "releases";
+
     /// Where calls to hooks wait.
     pub const HOOKS: &str = "hooks";
 
@@ -129,6 +132,45 @@ impl FromStr for QueueName {
         } else {
             Err(Malformed)
         }
+    }
+}
+
+/// A group's name on the nodes: 1 to `GROUP_ID_BYTES_MAX` bytes without control characters, and
+/// neither `.` nor `..`, which no path can name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
+pub struct GroupId(Box<str>);
+
+impl<C> Decode<C> for GroupId {
+    fn decode<D: bincode::de::Decoder<Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, bincode::error::DecodeError> {
+        let id = <Box<str> as Decode<C>>::decode(decoder)?;
+        id.parse().map_err(|_| bincode::error::DecodeError::Other("malformed group id"))
+    }
+}
+bincode::impl_borrow_decode!(GroupId);
+
+impl GroupId {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for GroupId {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let fits = (1..=GROUP_ID_BYTES_MAX).contains(&text.len());
+        let is_named = !matches!(text, "." | "..") && !text.contains(char::is_control);
+        if fits && is_named { Ok(GroupId(text.into())) } else { Err(Malformed) }
     }
 }
 

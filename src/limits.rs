@@ -10,8 +10,10 @@ mod tools;
 pub use hooks::*;
 pub use tools::*;
 
+mod releases;
 mod seals;
 
+pub use self::releases::*;
 pub use self::seals::*;
 
 // ---- formulas ----------------------------------------------------------------------------
@@ -186,8 +188,9 @@ pub const STATE_HASH_EVERY: u64 = 4096;
 /// Layers of the state that are laid aside. More than one wait only when snapshots came to
 /// nothing; every look-up goes through all of them, so then two are merged.
 pub const STATE_LAYERS_MAX: usize = 8;
-/// Bytes of one entry of a state's image: a message with its whole history has some 10 KiB.
-pub const IMAGE_ENTRY_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one entry of a state's image: a message with its whole history has some 10 KiB, a
+/// transaction all its nodes and the answer to its request.
+pub const IMAGE_ENTRY_BYTES_MAX: usize = 128 << 10;
 /// Quiet time after which the log is marked with its last durable LSN.
 pub const IDLE_MARK_MS: u64 = 15;
 /// Longest wait that a client may prefer: as long as a snapshot of the largest store takes.
@@ -213,9 +216,10 @@ pub const FRAME_ALIGN: usize = 8;
 /// Bytes of one record's payload: the largest body, its text stored whole, with room to spare.
 pub const PAYLOAD_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a record as a snapshot keeps it: the payload, and each step of its trail with the
-/// longest reason and queue name.
-pub const ARCHIVED_BYTES_MAX: usize =
-    PAYLOAD_BYTES_MAX + TRAIL_STEPS_MAX * (REASON_BYTES_MAX + QUEUE_NAME_BYTES_MAX + 64);
+/// longest reason and queue name, or with all nodes.
+pub const ARCHIVED_BYTES_MAX: usize = PAYLOAD_BYTES_MAX
+    + TRAIL_STEPS_MAX
+        * (REASON_BYTES_MAX + QUEUE_NAME_BYTES_MAX + 64 + NODES_MAX * (NODE_URL_BYTES_MAX + 16));
 /// Default size of a segment.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// Smallest segment that may be configured. A group that needs more gets a larger one.
@@ -242,7 +246,7 @@ pub const SPARE_RETRY_MS: u64 = 1000;
 /// have 0.33 instead of 0.37 and take 7 µs.
 pub const SNAPSHOT_BLOCK_BYTES: usize = 4 << 10;
 /// Bytes of one record in a snapshot: the largest payload, and the trail kept with it.
-pub const SNAPSHOT_RECORD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (64 << 10);
+pub const SNAPSHOT_RECORD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (512 << 10);
 /// Bytes that a block may unpack to: the largest record alone, and its prefix. What a damaged
 /// disk says beyond that is not believed.
 pub const SNAPSHOT_BLOCK_BYTES_MAX: usize = SNAPSHOT_RECORD_BYTES_MAX + 8;

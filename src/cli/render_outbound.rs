@@ -107,6 +107,8 @@ fn owed_members(owed: &OwedDelivery) -> Value {
         },
         Happening::DiskLow { free_bytes, .. } => json!(free_bytes),
         Happening::Ping => Value::Null,
+        Happening::TransactionEnded { transaction, .. } => json!(transaction.0),
+        Happening::FormulaReleased { formula, .. } => json!(formula.to_string()),
     };
     json!({ "to": to, "event": event, "about": about, "token": format!("{token:016x}") })
 }

@@ -134,6 +134,10 @@ impl Engine {
             Refusal::DeliveryUnknown => Rejection::DeliveryUnknown,
             Refusal::DeliveryWaiting => Rejection::DeliveryWaiting,
             Refusal::SealsFull { retry_after_s } => Rejection::SealsFull { retry_after_s },
+            Refusal::GroupHeld { by } => Rejection::GroupHeld { by },
+            Refusal::TransactionUnknown => Rejection::TransactionUnknown,
+            Refusal::TransactionOver => Rejection::TransactionOver,
+            Refusal::TransactionsFull => Rejection::TransactionsFull,
             Refusal::DiskFull => Rejection::DiskFull,
             Refusal::Unreadable => {
                 self.shared.metrics.damaged_reads.inc();

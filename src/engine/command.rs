@@ -1,5 +1,6 @@
 //! What clients ask of the engine, what they get, and why they may be refused.
 
+pub mod releases;
 pub mod seals;
 
 use crate::formula::{Fingerprint, Formula};
@@ -315,6 +316,17 @@ pub enum Rejection {
         /// For `Retry-After`.
         retry_after_s: u64,
     },
+    /// Another transaction holds the group.
+    GroupHeld {
+        /// It.
+        by: Lsn,
+    },
+    /// No such transaction, or not any more.
+    TransactionUnknown,
+    /// The transaction is at an end and cannot be tried again.
+    TransactionOver,
+    /// There are `TRANSACTIONS_OPEN_MAX` transactions that are not at an end.
+    TransactionsFull,
     /// Too many commands wait; try again after this many seconds.
     Overloaded {
         /// For `Retry-After`.

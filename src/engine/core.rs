@@ -463,8 +463,10 @@ fn note_arrivals(arrivals: &mut Arrivals, fact: &Fact) {
     match fact {
         Fact::FormulaAccepted(accepted) | Fact::FormulaImported { accepted, .. } => {
             note(QueueName::FORMULAS, 1);
-            if accepted.flow.first() == Some(&FlowStep::Seal) {
-                note(QueueName::SEALS, 1);
+            match accepted.flow.first() {
+                Some(FlowStep::Seal) => note(QueueName::SEALS, 1),
+                Some(FlowStep::Release) => note(QueueName::RELEASES, 1),
+                None => {}
             }
         }
         Fact::FormulaWithdrawn { .. } => note(QueueName::FORMULAS, 1),
@@ -472,6 +474,10 @@ fn note_arrivals(arrivals: &mut Arrivals, fact: &Fact) {
         // Whoever waits for a slot looks again.
         Fact::CallEnded { .. } => note(QueueName::SEALS, 1),
         Fact::HookOwed(_) | Fact::HookRedelivered { .. } => note(QueueName::HOOKS, 1),
+        Fact::TransactionBegun(_)
+        | Fact::TransactionDelayed { .. }
+        | Fact::TransactionRetried { .. }
+        | Fact::ReleaseDue { .. } => note(QueueName::RELEASES, 1),
         Fact::Nacked { queue, messages, .. } | Fact::Deferred { queue, messages, .. } => {
             note(queue.as_str(), messages.len());
         }

@@ -12,11 +12,13 @@ use super::base::{Base, BaseError};
 use super::core::Store;
 use super::decide::Command;
 use super::decide::hooks::{HookCommand, NewHook};
+use crate::engine::command::releases::{NewTransaction, ReleaseCommand};
 use crate::engine::command::{Batch, Item, RequestKey, Submission};
 use crate::formula::Fingerprint;
 use crate::ids::Lsn;
 use crate::log::{Looked, Patience};
 use crate::record::Fact;
+use crate::record::releases::Origin;
 use crate::record::seals::text_key;
 use crate::state::State;
 use crate::state::formulas::Whereabouts;
@@ -71,6 +73,7 @@ impl Wanted {
             Command::Hook(HookCommand::Create(NewHook { key: Some(key), .. })) => {
                 Wanted::by_key(key, store)
             }
+            Command::Release(command) => Wanted::by_release(command, store),
             Command::RequestSeal(wish) => {
                 let mut wanted = Wanted::by_text(&text_key(&wish.text), store);
                 wish.key.iter().for_each(|key| wanted.add_key(&key.key, store));
@@ -120,6 +123,29 @@ impl Wanted {
                 }
                 Item::Invalid(_) => {}
             }
+        }
+        wanted
+    }
+
+    /// What a command about releases names.
+    #[must_use]
+    pub fn by_release(command: &ReleaseCommand, store: &Store) -> Wanted {
+        let mut wanted = Wanted::default();
+        match command {
+            ReleaseCommand::Begin(NewTransaction { key: Some(key), .. }) => {
+                wanted.add_key(&key.key, store);
+            }
+            ReleaseCommand::Withdraw(withdrawal) => {
+                wanted.add_formula(&withdrawal.fingerprint, store);
+            }
+            ReleaseCommand::Advance { transaction, .. } => {
+                let transaction = store.state.releases().get(*transaction);
+                let origin = transaction.map(|transaction| transaction.begun.origin);
+                if let Some(Origin::Withdrawal { fingerprint, .. }) = origin {
+                    wanted.add_formula(&fingerprint, store);
+                }
+            }
+            _ => {}
         }
         wanted
     }

@@ -36,6 +36,7 @@ mod outbox;
 pub mod pending;
 mod postbox;
 mod questions;
+pub mod releases;
 mod replay;
 mod seals;
 mod steps;

@@ -54,7 +54,7 @@ impl Engine {
 
     /// Takes the turn among requests under this key, waiting while another has it: what the
     /// first one is answered is known only when it is.
-    pub async fn take_seal_turn(&self, key: &RequestKey) -> Turn {
+    pub async fn take_turn(&self, key: &RequestKey) -> Turn {
         self.shared.seal_waiters.take_turn(key.key).await
     }
 

@@ -27,6 +27,7 @@ use crate::engine::findings::Findings;
 use crate::engine::outbox::Outbox;
 use crate::engine::pending::{Durable, Pending};
 use crate::engine::postbox::Postbox;
+use crate::engine::releases::EndWatch;
 use crate::engine::waiters::Waiters;
 use crate::ids::{Lsn, QueueName};
 use crate::limits::{
@@ -88,6 +89,8 @@ pub(super) struct Shared {
     pub(super) waiters: BTreeMap<QueueName, Arc<Notify>>,
     /// Those who wait for their seal.
     pub(super) seal_waiters: Arc<Waiters>,
+    /// Those who wait for the end of a transaction.
+    pub(super) transactions: EndWatch,
     pub(super) metrics: Arc<Metrics>,
     /// Configured attempts, for answers about queues.
     pub(super) attempts_max: u32,
@@ -108,6 +111,7 @@ impl Shared {
             settled: Notify::new(),
             waiters: core.arrivals().keys().map(|name| (name.clone(), Arc::default())).collect(),
             seal_waiters: Arc::default(),
+            transactions: EndWatch::default(),
             metrics,
             attempts_max: core.policy().attempts_max,
             waiting: AtomicUsize::new(0),

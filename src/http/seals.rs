@@ -61,7 +61,7 @@ pub(super) async fn sign_body(
     let digest = RequestDigest::of(ROUTE, request.query_text(), &body);
     let key = key.map(|key| key.of_request(request.caller().name(), digest));
     let _turn = match &key {
-        Some(key) => Some(ends.bound(context.engine.take_seal_turn(key)).await?),
+        Some(key) => Some(ends.bound(context.engine.take_turn(key)).await?),
         None => None,
     };
     match read(context, &body).await {

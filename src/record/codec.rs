@@ -11,10 +11,11 @@
 use std::fmt;
 
 use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::record::hooks::{Event, Happening, OwedDelivery};
 use crate::record::{Fact, FlowStep, Record};
 
 /// The latest version that this program writes and reads.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// Why bytes are no record of ours. The frame's CRC has already matched, so this is either a
 /// newer format or our own mistake, never mere damage.
@@ -85,11 +86,16 @@ pub fn decode(payload: &[u8]) -> Result<Record, CodecError> {
 
 /// The first version that knows this kind of fact, and all that follows from it.
 fn version(fact: &Fact) -> u8 {
-    let is_to_be_sealed =
-        fact.acceptance().is_some_and(|accepted| accepted.flow.first() == Some(&FlowStep::Seal));
+    let first_step = fact.acceptance().and_then(|accepted| accepted.flow.first());
     match fact {
-        // Programs before would not put it on the queue `seals`.
-        _ if is_to_be_sealed => 3,
+        Fact::HookOwed(OwedDelivery {
+            happening: Happening::TransactionEnded { .. } | Happening::FormulaReleased { .. },
+            ..
+        }) => 4,
+        Fact::HookCreated(hook) if hook.events.contains(Event::FormulaReleased) => 4,
+        // Programs before would not put it on the queue of its first step.
+        _ if first_step == Some(&FlowStep::Release) => 4,
+        _ if first_step == Some(&FlowStep::Seal) => 3,
         Fact::Opened { .. }
         | Fact::FormulaAccepted(_)
         | Fact::FormulaWithdrawn { .. }
@@ -117,6 +123,17 @@ fn version(fact: &Fact) -> u8 {
         | Fact::HookOwed(_)
         | Fact::HookDelivered { .. }
         | Fact::HookRedelivered { .. } => 3,
+        Fact::TransactionBegun(_)
+        | Fact::NodesSeen { .. }
+        | Fact::NodesCalled { .. }
+        | Fact::NodeAnswered { .. }
+        | Fact::TransactionDelayed { .. }
+        | Fact::TransactionRetried { .. }
+        | Fact::HealBegun { .. }
+        | Fact::TransactionEnded(_)
+        | Fact::TransactionAnswered { .. }
+        | Fact::ReleaseDue { .. }
+        | Fact::GroupChanged(_) => 4,
     }
 }
 

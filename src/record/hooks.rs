@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use bincode::{Decode, Encode};
 
+use super::releases::{Action, End};
 use super::{SpentKey, Touched};
 use crate::formula::Fingerprint;
-use crate::ids::{Lsn, MessageId, QueueName};
+use crate::ids::{GroupId, Lsn, MessageId, QueueName};
 
 /// A subscription. Its id is the LSN of the record.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -57,14 +58,17 @@ pub enum Event {
     DiskLow,
     /// Somebody wants to see whether a hook can be reached. Not subscribed to.
     Ping,
+    /// A formula is on all nodes.
+    FormulaReleased,
 }
 
 impl Event {
     /// All that can be subscribed to, with their names.
-    pub const NAMES: [(Event, &str); 10] = [
+    pub const NAMES: [(Event, &str); 11] = [
         (Event::FormulaAccepted, "formula.accepted"),
         (Event::FormulaWithdrawn, "formula.withdrawn"),
         (Event::FormulaSealed, "formula.sealed"),
+        (Event::FormulaReleased, "formula.released"),
         (Event::FormulaHeld, "formula.held"),
         (Event::SealFailed, "seal.failed"),
         (Event::MessageDead, "message.dead"),
@@ -270,6 +274,29 @@ pub enum Happening {
     },
     /// [`Event::Ping`].
     Ping,
+    /// [`Event::TransactionSucceeded`], [`Event::TransactionRolledBack`],
+    /// [`Event::TransactionFailed`].
+    TransactionEnded {
+        /// Which.
+        transaction: Lsn,
+        /// Its group.
+        group: GroupId,
+        /// What was to be done.
+        action: Action,
+        /// How it ended.
+        end: End,
+        /// Why, unless it succeeded.
+        reason: Box<str>,
+    },
+    /// [`Event::FormulaReleased`].
+    FormulaReleased {
+        /// Which.
+        formula: Fingerprint,
+        /// The record that accepted it.
+        seq: Lsn,
+        /// The transaction that released it.
+        transaction: Lsn,
+    },
 }
 
 impl Happening {
@@ -286,6 +313,12 @@ impl Happening {
             Happening::SealAnswered { .. } => return None,
             Happening::DiskLow { .. } => Event::DiskLow,
             Happening::Ping => Event::Ping,
+            Happening::TransactionEnded { end, .. } => match end {
+                End::Succeeded => Event::TransactionSucceeded,
+                End::RolledBack => Event::TransactionRolledBack,
+                End::Failed => Event::TransactionFailed,
+            },
+            Happening::FormulaReleased { .. } => Event::FormulaReleased,
         })
     }
 }

@@ -8,11 +8,15 @@
 pub mod archive;
 pub mod codec;
 pub mod hooks;
+pub mod releases;
 pub mod seals;
 
 use bincode::{Decode, Encode};
 
 use self::hooks::{CreatedHook, HookSecret, OwedDelivery, Told};
+use self::releases::{
+    BegunTransaction, ChangedGroup, Delayed, EndedTransaction, NodeAnswer, NodeSet, Seen, Step,
+};
 use self::seals::{CallPurpose, GivenSeal, RequestedSeal};
 use crate::formula::{Fingerprint, Formula};
 use crate::ids::{Epoch, Lsn, MessageId, QueueName};
@@ -222,6 +226,76 @@ pub enum Fact {
         /// The delivery.
         delivery: MessageId,
     },
+    /// A group is to be on all nodes or on none.
+    TransactionBegun(BegunTransaction),
+    /// Nodes were looked at.
+    NodesSeen {
+        /// For which transaction.
+        transaction: Lsn,
+        /// What they told.
+        seen: Vec<Seen>,
+    },
+    /// Nodes are about to be called: written before a socket is.
+    NodesCalled {
+        /// For which transaction.
+        transaction: Lsn,
+        /// Which way.
+        step: Step,
+        /// Which nodes.
+        nodes: NodeSet,
+        /// An undo is not made again before so many milliseconds.
+        again_ms: u64,
+    },
+    /// A call to a node has ended, however.
+    NodeAnswered {
+        /// For which transaction.
+        transaction: Lsn,
+        /// The node's place in the record of the transaction.
+        node: u8,
+        /// How.
+        answer: NodeAnswer,
+        /// Why it is not done, if so; at most `REASON_BYTES_MAX` bytes.
+        reason: Box<str>,
+    },
+    /// A transaction waits before it is tried again. Nothing of it is left on any node.
+    TransactionDelayed {
+        /// Which.
+        transaction: Lsn,
+        /// Why.
+        delayed: Delayed,
+        /// In words, at most `REASON_BYTES_MAX` bytes.
+        reason: Box<str>,
+        /// Its message, if it is leased, is ready again after so many milliseconds of uptime.
+        delay_ms: u64,
+    },
+    /// Somebody wants a transaction to be tried at once, and anew if it had failed.
+    TransactionRetried {
+        /// Which.
+        transaction: Lsn,
+    },
+    /// What a failed transaction left is to be undone once more.
+    HealBegun {
+        /// Which.
+        transaction: Lsn,
+    },
+    /// A transaction is at an end, and its message is done, or a dead letter.
+    TransactionEnded(EndedTransaction),
+    /// What a request under a key was answered, for when it is repeated.
+    TransactionAnswered {
+        /// Which transaction it began.
+        transaction: Lsn,
+        /// The status.
+        status: u16,
+        /// The body.
+        body: Box<[u8]>,
+    },
+    /// A formula's turn has come to be released. Puts its message on the queue `releases`.
+    ReleaseDue {
+        /// The formula.
+        formula: MessageId,
+    },
+    /// A group came or went on this server, which plays a node.
+    GroupChanged(ChangedGroup),
 }
 
 impl Fact {
@@ -254,6 +328,7 @@ impl Fact {
             Fact::SealRequested(request) => request.key.as_ref(),
             Fact::Sealed(seal) => Some(&seal.index),
             Fact::HookCreated(hook) => hook.key.as_ref(),
+            Fact::TransactionBegun(begun) => begun.key.as_ref(),
             _ => self.acceptance().and_then(|accepted| accepted.key.as_ref()),
         }
     }

@@ -52,6 +52,8 @@ pub(super) enum Tag {
     Hook = 13,
     Delivered = 14,
     OwnSecret = 15,
+    Transaction = 16,
+    Group = 17,
 }
 
 /// Hash of one entry: multiply and fold per word, as in wyhash.

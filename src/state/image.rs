@@ -13,7 +13,7 @@
 //!   fresh       QueueHead::fresh_parts times (u32 upper half, u64 len), then len bytes
 //!   returned    QueueHead::returned times (MessageId, Past)
 //!   leased, delayed, dead: likewise
-//! the rest    since version 2: see `outbound`
+//! the rest    since version 2: see `outbound`; since version 3: see `partners`
 //! ```
 //!
 //! Lengths are never believed: every entry is read from bytes that are there, one at a time, so
@@ -21,6 +21,7 @@
 //! what it says of itself; that it is the image of this very store, the snapshot's CRCs say.
 
 mod outbound;
+mod partners;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,13 +33,15 @@ use super::formulas::{self, Pin};
 use super::hooks::Hooks;
 use super::idempotency::KeyTotals;
 use super::queues::{Delay, Lease, Past, Queue};
+use super::releases::Releases;
 use super::seals::Seals;
 use crate::ids::{Epoch, Lsn, MessageId, QueueName};
 use crate::limits::IMAGE_ENTRY_BYTES_MAX;
 use crate::time::Moment;
 
-/// The latest version that this program writes and reads. It writes 1 where that says all.
-pub const VERSION: u8 = 2;
+/// The latest version that this program writes and reads. It writes the
+/// lowest that says all.
+pub const VERSION: u8 = 3;
 
 /// A state without what its snapshot has on disk.
 #[derive(Clone, Debug)]
@@ -54,6 +57,7 @@ pub struct Image {
     pub(super) calls: Calls,
     pub(super) seals: Seals,
     pub(super) hooks: Hooks,
+    pub(super) releases: Releases,
 }
 
 /// Why bytes are no image.
@@ -148,8 +152,12 @@ impl Image {
 
     /// Appends the image's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let has_outbound = outbound::is_there(self);
-        out.push(if has_outbound { VERSION } else { 1 });
+        let version = match () {
+            () if partners::are_there(self) => VERSION,
+            () if outbound::is_there(self) => 2,
+            () => 1,
+        };
+        out.push(version);
         let head = Head {
             lsn: self.lsn,
             at: self.at,
@@ -166,8 +174,11 @@ impl Image {
         put(out, &head);
         put_all(out, &self.formulas.pins);
         self.queues.iter().for_each(|(name, queue)| put_queue(out, name, queue));
-        if has_outbound {
+        if version >= 2 {
             outbound::encode(self, out);
+        }
+        if version >= 3 {
+            partners::encode(self, out);
         }
     }
 
@@ -210,10 +221,14 @@ impl Image {
             calls: Calls::default(),
             seals: Seals::default(),
             hooks: Hooks::default(),
+            releases: Releases::default(),
         };
         match version {
             1 => outbound::assume(&mut image),
             _ => outbound::decode(&mut source, &mut image)?,
+        }
+        if version >= 3 {
+            partners::decode(&mut source, &mut image)?;
         }
         match source.rest.len() {
             0 => Ok(image),

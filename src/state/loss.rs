@@ -89,6 +89,11 @@ impl State {
                 created.key.take_if(|key| !self.is_free(key));
                 Some(Fact::HookCreated(created))
             }
+            Fact::TransactionBegun(begun) => {
+                let mut begun = begun.clone();
+                begun.key.take_if(|key| !self.is_free(key));
+                Some(Fact::TransactionBegun(begun))
+            }
             Fact::Sealed(seal) if !self.is_free(&seal.index) => {
                 // What waits for the text is settled all the same.
                 let GivenSeal { message, shared, .. } = seal;
@@ -107,7 +112,17 @@ impl State {
             | Fact::OwnSecretMade { .. }
             | Fact::HookOwed(_)
             | Fact::HookDelivered { .. }
-            | Fact::HookRedelivered { .. } => Some(fact.clone()),
+            | Fact::HookRedelivered { .. }
+            | Fact::NodesSeen { .. }
+            | Fact::NodesCalled { .. }
+            | Fact::NodeAnswered { .. }
+            | Fact::TransactionDelayed { .. }
+            | Fact::TransactionRetried { .. }
+            | Fact::HealBegun { .. }
+            | Fact::TransactionEnded(_)
+            | Fact::TransactionAnswered { .. }
+            | Fact::ReleaseDue { .. }
+            | Fact::GroupChanged(_) => Some(fact.clone()),
             _ => self.reconcile_queue(fact.clone()),
         }
     }
@@ -129,6 +144,7 @@ impl State {
             self.formulas.withdraw(earlier, &accepted.fingerprint, pin);
             self.queue_mut(QueueName::FORMULAS).cancel(MessageId(earlier));
             self.queue_mut(QueueName::SEALS).cancel(MessageId(earlier));
+            self.queue_mut(QueueName::RELEASES).cancel(MessageId(earlier));
         }
         let mut accepted = accepted.clone();
         accepted.key.take_if(|key| !self.is_free(key));

@@ -20,8 +20,10 @@ mod loss;
 mod lsn_set;
 mod outbound;
 pub mod outlook;
+mod partners;
 pub mod queues;
 mod ready;
+pub mod releases;
 pub mod rest;
 pub mod seals;
 #[cfg(test)]
@@ -34,6 +36,7 @@ use self::formulas::{Formulas, Pin};
 use self::hooks::Hooks;
 use self::idempotency::SpentKeys;
 use self::queues::{GivenBack, Queue, Terms};
+use self::releases::Releases;
 use self::seals::Seals;
 use crate::ids::{Epoch, Lsn, MessageId, QueueName};
 use crate::record::{AcceptedFormula, Fact, FlowStep, Record, Selection, Touched};
@@ -41,10 +44,10 @@ use crate::time::Moment;
 
 /// Queues that every store has: one for outside consumers, three for the built-in workers.
 pub const BUILT_IN_QUEUES: [&str; 4] =
-    [QueueName::FORMULAS, QueueName::SEALS, "releases", QueueName::HOOKS];
+    [QueueName::FORMULAS, QueueName::SEALS, QueueName::RELEASES, QueueName::HOOKS];
 
 /// Queues whose consumers are part of the program, and gone with the reign that leased to them.
-const WORKERS_QUEUES: [&str; 3] = [QueueName::SEALS, "releases", QueueName::HOOKS];
+const WORKERS_QUEUES: [&str; 3] = [QueueName::SEALS, QueueName::RELEASES, QueueName::HOOKS];
 
 /// Everything that the records so far amount to, bodies left on disk.
 #[derive(Clone, Debug)]
@@ -63,6 +66,7 @@ pub struct State {
     calls: Calls,
     seals: Seals,
     hooks: Hooks,
+    releases: Releases,
 }
 
 impl Default for State {
@@ -81,6 +85,7 @@ impl Default for State {
             calls: Calls::default(),
             seals: Seals::default(),
             hooks: Hooks::default(),
+            releases: Releases::default(),
         }
     }
 }
@@ -112,6 +117,7 @@ impl State {
                 self.epoch = *epoch;
                 self.end_loss(*epoch, at.uptime);
                 self.calls.abandon(at.uptime);
+                self.releases.abandon(at.uptime);
                 WORKERS_QUEUES.iter().for_each(|q| self.queue_mut(q).recover_leases(at));
             }
             // The promise of the whole program: what is stored, what is remembered for a
@@ -121,14 +127,15 @@ impl State {
                 self.formulas.accept(lsn, *fingerprint);
                 key.iter().for_each(|key| self.keys.spend(lsn, key, at.uptime));
                 self.queue_mut(QueueName::FORMULAS).put(MessageId(lsn));
-                if flow.first() == Some(&FlowStep::Seal) {
-                    self.queue_mut(QueueName::SEALS).put(MessageId(lsn));
+                if let Some(first) = flow.first() {
+                    self.queue_mut(queue_of(*first)).put(MessageId(lsn));
                 }
             }
             Fact::FormulaWithdrawn { formula, fingerprint } => {
                 let pin = self.pin(MessageId(lsn));
                 self.formulas.withdraw(*formula, fingerprint, pin);
                 self.queue_mut(QueueName::SEALS).cancel(MessageId(*formula));
+                self.queue_mut(QueueName::RELEASES).cancel(MessageId(*formula));
                 let queue = self.queue_mut(QueueName::FORMULAS);
                 queue.cancel(MessageId(*formula));
                 queue.put(MessageId(lsn));
@@ -228,6 +235,12 @@ impl State {
         &self.hooks
     }
 
+    /// The transactions.
+    #[must_use]
+    pub fn releases(&self) -> &Releases {
+        &self.releases
+    }
+
     /// The queue of this name.
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<&Queue> {
@@ -253,6 +266,7 @@ impl State {
         sum.add(self.calls.digest());
         sum.add(self.seals.digest());
         sum.add(self.hooks.digest());
+        sum.add(self.releases.digest());
         for (place, queue) in (0u64..).zip(self.queues.values()) {
             let [high, low] = halves(queue.digest());
             sum.add(digest::entry(digest::Tag::Queue, &[place, high, low]));
@@ -287,6 +301,7 @@ impl State {
         self.calls.check_invariants();
         self.seals.check_invariants();
         self.hooks.check_invariants();
+        self.releases.check_invariants();
         self.check_across();
     }
 
@@ -322,17 +337,25 @@ impl State {
         let queue = self.queues.get_mut(name).expect("a record names a queue that exists");
         for touched in messages {
             act(queue, touched.message);
-            let is_formula = match name {
-                QueueName::FORMULAS => true,
-                QueueName::SEALS => !self.seals.is_request(touched.message),
-                _ => false,
-            };
-            if is_formula {
+        }
+        for touched in messages {
+            if self.keeps_trail(name, touched.message) {
                 self.formulas.touch(touched.message.0, lsn);
             }
         }
         if name == QueueName::SEALS {
             messages.iter().for_each(|touched| self.drop_left_request(touched.message));
+        }
+    }
+
+    /// Whether a message of this queue is a formula's, so that its trail tells what becomes of it.
+    #[must_use]
+    pub fn keeps_trail(&self, queue: &str, message: MessageId) -> bool {
+        match queue {
+            QueueName::FORMULAS => true,
+            QueueName::SEALS => !self.seals.is_request(message),
+            QueueName::RELEASES => !self.releases.is_transaction(message),
+            _ => false,
         }
     }
 
@@ -352,6 +375,14 @@ impl State {
 
     fn queue_mut(&mut self, name: &str) -> &mut Queue {
         self.queues.get_mut(name).expect("a record names a queue that exists")
+    }
+}
+
+/// Where a formula waits for a step of its flow.
+fn queue_of(step: FlowStep) -> &'static str {
+    match step {
+        FlowStep::Seal => QueueName::SEALS,
+        FlowStep::Release => QueueName::RELEASES,
     }
 }
 

@@ -48,7 +48,7 @@ impl State {
                     queue.put_back(*delivery);
                 }
             }
-            _ => unreachable!("all other facts are applied before"),
+            _ => self.apply_release(lsn, at, fact),
         }
     }
 

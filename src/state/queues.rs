@@ -168,6 +168,14 @@ impl Queue {
         }
     }
 
+    /// Ends the delay of a message, if it waits for one to pass.
+    pub(super) fn hurry(&mut self, id: MessageId) {
+        if self.delayed.contains_key(&id) {
+            let delay = self.remove_delayed(id);
+            self.insert_ready(id, delay.past);
+        }
+    }
+
     pub(super) fn lease(&mut self, id: MessageId, epoch: Epoch, deadline: Uptime, terms: Terms) {
         let mut past = self.remove_ready(id).expect("only a ready message is leased");
         past.count_attempt();

@@ -90,9 +90,10 @@ impl State {
     #[must_use]
     pub fn is_kept(&self, formula: Lsn) -> bool {
         let Some(pin) = self.formulas.pin(formula) else { return false };
-        let [formulas, seals] = [QueueName::FORMULAS, QueueName::SEALS].map(|q| &self.queues[q]);
+        let formulas = &self.queues[QueueName::FORMULAS];
         let message = MessageId(formula);
-        let is_held = formulas.holds(message) || seals.holds(message);
+        let asked = [QueueName::FORMULAS, QueueName::SEALS, QueueName::RELEASES];
+        let is_held = asked.iter().any(|queue| self.queues[*queue].holds(message));
         is_held || formulas.holds(pin.message) || pin.until > self.at.uptime
     }
 
@@ -131,6 +132,7 @@ impl State {
             calls: self.calls.clone(),
             seals: self.seals.clone(),
             hooks: self.hooks.clone(),
+            releases: self.releases.clone(),
         }
     }
 
@@ -150,6 +152,7 @@ impl State {
             calls: image.calls,
             seals: image.seals,
             hooks: image.hooks,
+            releases: image.releases,
         };
         // A later program may have more queues than the one that made the image.
         for name in BUILT_IN_QUEUES {

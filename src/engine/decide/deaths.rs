@@ -86,7 +86,9 @@ fn tell(
                 queue: name.clone(),
                 reason: reason(died),
             }));
-            facts.extend(seal_failed(state, message, died, token));
+            if name.as_str() == QueueName::SEALS {
+                facts.extend(seal_failed(state, message, died, token));
+            }
         }
         Deceased::SealRequest(webhook) => {
             if webhook == Presence::Some {

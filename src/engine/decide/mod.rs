@@ -8,13 +8,16 @@ pub mod deaths;
 pub mod formulas;
 pub mod gate;
 pub mod hooks;
+pub mod plan;
 pub mod queues;
+pub mod releases;
 pub mod seals;
 #[cfg(test)]
 mod tests;
 
 use self::deaths::Death;
 use self::hooks::HookCommand;
+use crate::engine::command::releases::{Course, ReleaseCommand};
 use crate::engine::command::seals::{
     Begun, CallBegin, SealBegin, SealEnd, SealEnded, SealSettle, SealWish,
 };
@@ -50,6 +53,8 @@ pub enum Command {
     AnnounceDeaths(QueueName, Vec<Death>),
     /// Whatever has to do with hooks.
     Hook(HookCommand),
+    /// Whatever has to do with releases.
+    Release(ReleaseCommand),
     /// Have a text sealed.
     RequestSeal(SealWish),
     /// Call the authority for a message.
@@ -126,6 +131,8 @@ pub enum Draft {
     CallBegun,
     /// The end of a call for a message.
     SealEnded(seals::EndDraft),
+    /// The transaction that the group begins, which looks at all its nodes.
+    ReleaseBegun,
     /// Complete already.
     Complete(Reply),
 }
@@ -174,6 +181,8 @@ pub enum Reply {
     SealEnded(SealEnded),
     /// A call was begun by this record; or why not.
     CallBegun(Result<Lsn, Gate>),
+    /// What a transaction does next.
+    Course(Course),
     /// It was done.
     Done,
 }
@@ -223,6 +232,17 @@ pub enum Refusal {
         /// Seconds.
         retry_after_s: u64,
     },
+    /// Another transaction holds the group.
+    GroupHeld {
+        /// It.
+        by: Lsn,
+    },
+    /// No such transaction, or not any more.
+    TransactionUnknown,
+    /// The transaction is at an end and cannot be tried again.
+    TransactionOver,
+    /// As many transactions are under way as may be.
+    TransactionsFull,
     /// No room for more formulas.
     DiskFull,
     /// The snapshot is damaged where the answer stands.
@@ -272,6 +292,7 @@ pub fn decide(
                 Fact::Purged { queue, which }
             })
         }
+        Command::Release(command) => releases::decide(view, command, circumstances),
         Command::RequestSeal(wish) => seals::request(view, wish, circumstances),
         Command::BeginSeal(begin) => Ok(seals::begin(view, &begin, circumstances)),
         Command::EndSeal(end) => Ok(seals::end(view, *end, circumstances)),
@@ -292,6 +313,7 @@ impl Command {
         match self {
             Command::Accept(_) | Command::AcceptBatch(_) | Command::RequestSeal(_) => true,
             Command::Hook(command) => command.is_intake(),
+            Command::Release(command) => command.is_intake(),
             _ => false,
         }
     }
@@ -331,6 +353,7 @@ impl Draft {
                 let sealed = sealed.map(|place| in_group(first, place));
                 Reply::SealEnded(SealEnded { sealed, settled })
             }
+            Draft::ReleaseBegun => Reply::Course(releases::first_course(&facts, first)),
             Draft::Complete(reply) => reply,
         }
     }

@@ -114,11 +114,7 @@ fn find<'a>(state: &'a State, name: &QueueName) -> Result<&'a Queue, Refusal> {
 /// The message with the record that touched it last, where a trail is kept.
 pub(in crate::engine) fn touched(state: &State, queue: &QueueName, message: MessageId) -> Touched {
     let MessageId(own) = message;
-    let is_formula = match queue.as_str() {
-        QueueName::FORMULAS => true,
-        QueueName::SEALS => !state.seals().is_request(message),
-        _ => false,
-    };
+    let is_formula = state.keeps_trail(queue.as_str(), message);
     let before = if is_formula { state.formulas().trail(own) } else { own };
     Touched { message, before }
 }

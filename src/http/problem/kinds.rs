@@ -93,6 +93,9 @@ kinds! {
     SealRequestUnknown = "unknown-seal-request", NOT_FOUND, "Unknown request for a seal",
         "There is no request for a seal with this id.",
         "Use the id, or the Location, of the answer to POST /crypto/sign.";
+    TransactionUnknown = "unknown-transaction", NOT_FOUND, "Unknown transaction",
+        "There is no transaction with this id. Of those at an end only the latest are kept.",
+        "GET /transactions lists the transactions.";
     ProblemUnknown = "unknown-problem", NOT_FOUND, "Unknown problem",
         "There is no problem with this name.",
         "GET /problems lists them.";
@@ -112,6 +115,13 @@ kinds! {
     StaleReceipt = "stale-receipt", CONFLICT, "Stale receipt",
         "None of the receipts stands for a lease that is still held. Nothing was changed.",
         "Lease again; what was not acked in time is delivered again.";
+    GroupHeld = "group-held", CONFLICT, "Group held",
+        "Another transaction on this group is not at an end. Nothing was changed.",
+        "Wait for the transaction that existing names; if it has failed it is healed in the \
+         background, or at once by POST /transactions/{id}/retry.";
+    TransactionOver = "transaction-over", CONFLICT, "Transaction over",
+        "The transaction has succeeded or was rolled back: there is nothing to try again.",
+        "Begin another transaction on the group.";
     HookDisabled = "hook-disabled", CONFLICT, "Hook disabled",
         "The hook is called no more: its receiver answered 410, which means that he is gone.",
         "Delete the hook, and make another one for where the receiver is now.";
@@ -170,6 +180,12 @@ kinds! {
         "The server has as much work as it can hold. The request was refused before it took \
          effect.",
         "Try again after the time in Retry-After, with jitter.";
+    ReleasesUnavailable = "releases-unavailable", SERVICE_UNAVAILABLE, "Releases unavailable",
+        "This server has no partner nodes.",
+        "Ask the operator to start it with --nodes.";
+    TransactionsFull = "too-many-transactions", SERVICE_UNAVAILABLE, "Too many transactions",
+        "As many transactions are under way, or held because they have failed, as may be.",
+        "Wait as Retry-After says; GET /transactions?state=failed shows those that are held.";
     SealsUnavailable = "seals-unavailable", SERVICE_UNAVAILABLE, "Seals unavailable",
         "This server knows no authority that seals.",
         "Ask the operator to start it with --seal-url and --seal-key.";

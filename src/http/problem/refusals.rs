@@ -8,7 +8,7 @@ use crate::http::head::Refusal;
 use crate::http::response::push_json_str;
 use crate::limits::{
     BATCH_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, HOOKS_MAX, OVERLOAD_RETRY_AFTER_S,
-    TARGET_BYTES_MAX,
+    TARGET_BYTES_MAX, TRANSACTIONS_OPEN_MAX,
 };
 
 impl From<Rejection> for Problem {
@@ -44,6 +44,21 @@ impl From<Rejection> for Problem {
             Rejection::SealsFull { retry_after_s } => {
                 Problem::new(Kind::SealsFull, "too many requests for a seal wait, or have failed")
                     .retry_after(retry_after_s)
+            }
+            Rejection::GroupHeld { by } => {
+                let detail = format!("transaction {by} on this group is not at an end");
+                let existing = format!(r#"{{"id":"{by}","url":"/transactions/{by}"}}"#);
+                Problem::new(Kind::GroupHeld, detail).member("existing", existing)
+            }
+            Rejection::TransactionUnknown => {
+                Problem::new(Kind::TransactionUnknown, "no transaction has this id")
+            }
+            Rejection::TransactionOver => {
+                Problem::new(Kind::TransactionOver, "the transaction is at an end")
+            }
+            Rejection::TransactionsFull => {
+                let detail = format!("{TRANSACTIONS_OPEN_MAX} transactions are not at an end");
+                Problem::new(Kind::TransactionsFull, detail).retry_after(OVERLOAD_RETRY_AFTER_S)
             }
             Rejection::Overloaded { retry_after_s } => {
                 Problem::overloaded("too many requests are waiting for the log", retry_after_s)

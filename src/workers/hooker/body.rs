@@ -48,6 +48,22 @@ enum Data<'a> {
     Ping {
         hook: String,
     },
+    Transaction {
+        id: String,
+        #[serde(rename = "groupId")]
+        group: &'a str,
+        action: &'static str,
+        state: &'static str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        reason: &'a str,
+        url: String,
+    },
+    Released {
+        id: String,
+        seq: u64,
+        transaction: String,
+        url: String,
+    },
 }
 
 #[derive(Serialize)]
@@ -65,7 +81,9 @@ struct Seal<'a> {
 pub fn seq_of(id: MessageId, happening: &Happening) -> Option<Lsn> {
     match happening {
         Happening::FormulaAccepted { back, .. } => Some(accepted_at(id, *back)),
-        Happening::FormulaSealed { seq, .. } | Happening::FormulaHeld { seq, .. } => Some(*seq),
+        Happening::FormulaSealed { seq, .. }
+        | Happening::FormulaHeld { seq, .. }
+        | Happening::FormulaReleased { seq, .. } => Some(*seq),
         _ => None,
     }
 }
@@ -150,6 +168,22 @@ fn data(call: &OwedCall) -> Option<Data<'_>> {
             Recipient::Hook(hook) | Recipient::SealRequest(hook) => {
                 Data::Ping { hook: hook.to_string() }
             }
+        },
+        Happening::TransactionEnded { transaction, group, action, end, reason } => {
+            Data::Transaction {
+                id: transaction.to_string(),
+                group: group.as_str(),
+                action: action.name(),
+                state: end.name(),
+                reason,
+                url: format!("/transactions/{transaction}"),
+            }
+        }
+        Happening::FormulaReleased { formula, seq, transaction } => Data::Released {
+            id: formula.to_string(),
+            seq: seq.0,
+            transaction: transaction.to_string(),
+            url: format!("/formulas/{formula}"),
         },
         Happening::SealAnswered { .. } => return None,
     })

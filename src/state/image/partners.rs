@@ -1,0 +1,42 @@
+//! What an image holds since version 3: the transactions that are remembered.
+//!
+//! ```text
+//! head          Head
+//! transactions  Head::transactions times (Lsn, Transaction)
+//! ```
+
+use bincode::{Decode, Encode};
+
+use super::{Image, ImageError, Source, put};
+use crate::ids::Lsn;
+use crate::state::releases::Transaction;
+
+/// How many entries follow.
+#[derive(Encode, Decode)]
+struct Head {
+    transactions: u64,
+}
+
+/// Whether the image has anything that version 2 cannot say.
+pub(super) fn are_there(image: &Image) -> bool {
+    !image.releases.is_new()
+}
+
+pub(super) fn encode(image: &Image, out: &mut Vec<u8>) {
+    put(out, &Head { transactions: image.releases.transactions.len() as u64 });
+    image.releases.transactions.iter().for_each(|entry| put(out, &entry));
+}
+
+pub(super) fn decode(source: &mut Source<'_>, image: &mut Image) -> Result<(), ImageError> {
+    let head: Head = source.take()?;
+    for _ in 0..head.transactions {
+        let (id, transaction): (Lsn, Transaction) = source.take()?;
+        let releases = &mut image.releases;
+        let has_nodes = transaction.nodes.len() == transaction.begun.nodes.len();
+        let is_free =
+            !transaction.phase.is_held() || releases.holder(&transaction.begun.group).is_none();
+        source.check(id, has_nodes && is_free && releases.get(id).is_none())?;
+        image.releases.put(id, transaction);
+    }
+    Ok(())
+}
