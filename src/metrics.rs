@@ -7,6 +7,7 @@
 //! The text is the classic Prometheus format, 0.0.4, which every scraper reads.
 
 pub mod hooks;
+pub mod releases;
 pub mod seals;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::hooks::HookMetrics;
+use self::releases::ReleaseMetrics;
 use self::seals::SealMetrics;
 
 /// Every metric of the process.
@@ -80,6 +82,8 @@ pub struct Metrics {
     pub seals: SealMetrics,
     /// Hooks.
     pub hooks: HookMetrics,
+    /// Releases.
+    pub releases: ReleaseMetrics,
     messages: Family<QueueState, Gauge>,
     oldest_age: Family<QueueLabel, Gauge<f64, AtomicU64>>,
     requests: Family<RouteStatus, Counter>,
@@ -165,6 +169,7 @@ impl Metrics {
             panics: Counter::default(),
             seals: SealMetrics::default(),
             hooks: HookMetrics::default(),
+            releases: ReleaseMetrics::default(),
             messages: Family::default(),
             oldest_age: Family::default(),
             requests: Family::default(),
@@ -175,6 +180,7 @@ impl Metrics {
         metrics.register_http();
         metrics.seals.register(&mut metrics.registry);
         metrics.hooks.register(&mut metrics.registry);
+        metrics.releases.register(&mut metrics.registry);
         metrics
     }
 

@@ -97,6 +97,9 @@ fn defaults_are_those_of_the_contract() {
         seal_deadline = \"10s\"  # default\n\
         backoff_base = \"2s\"  # default\n\
         backoff_cap = \"300s\"  # default\n\
+        # nodes is not set\n\
+        node_deadline = \"5s\"  # default\n\
+        heal_every = \"30s\"  # default\n\
         # webhook_secret is not set\n\
         # webhook_allow is not set\n\
         webhook_attempts = 20  # default\n\
@@ -160,6 +163,66 @@ fn list_can_be_an_array_in_the_file() {
     assert_has(&refusal, &[":1: flow: is not a string"]);
 }
 
+/// So many nodes, each on a port of its own.
+fn nodes(count: u16) -> String {
+    let nodes: Vec<String> = (0..count).map(|n| format!("http://node:{}", 5000 + n)).collect();
+    nodes.join(",")
+}
+
+#[test]
+fn nodes_are_one_to_sixteen_distinct_addresses_from_any_layer() {
+    for count in [1, 3, 5, 16] {
+        let nodes = nodes(count);
+        let shown = Setup::new().flags(&["--nodes", &nodes]).shown();
+        assert_has(&shown, &[&format!("nodes = \"{nodes}\"  # --nodes")]);
+    }
+    let file = "nodes = ['https://a.example/v2/', 'http://[::1]:5000']\n\nheal_every = '1s'\n";
+    let shown = Setup::new().file(file).shown();
+    assert_has(&shown, &["nodes = \"https://a.example/v2/,http://[::1]:5000\"  # ", ":1\n"]);
+    let setup = Setup::new().file(file).variable("SILLAGE_NODES", "http://b:1, http://b:2");
+    assert_has(&setup.shown(), &["nodes = \"http://b:1, http://b:2\"  # SILLAGE_NODES"]);
+
+    let many = Setup::new().flags(&["--nodes", &nodes(17)]).refusal();
+    assert_has(&many, &["--nodes: ", "is not a list of 1 to 16 addresses such as http://"]);
+    let file = Setup::new().file("max_attempts = 5\nnodes = ['http://a', 'b']\n").refusal();
+    assert_has(&file, &["sillage.toml:2: nodes: `http://a,b` is not a list of 1 to 16"]);
+    let variable = Setup::new().variable("SILLAGE_NODE_DEADLINE", "1h").refusal();
+    assert_has(&variable, &["SILLAGE_NODE_DEADLINE: `1h` is not from 50ms to 1m"]);
+}
+
+#[test]
+fn one_node_in_two_spellings_is_named_twice() {
+    for twice in [
+        "http://a,http://a",
+        "http://a,http://a/",
+        "http://a,http://A:80",
+        "https://a:443/,https://a",
+        "http://a/x/,http://a/x",
+        "http://127.0.0.1:5000,http://0x7f.1:5000",
+        "http://b,http://a/./x,http://a/x",
+    ] {
+        let refusal = Setup::new().flags(&["--nodes", twice]).refusal();
+        assert_has(&refusal, &["--nodes: ", twice, "names a node twice"]);
+    }
+    Setup::new().flags(&["--nodes", "http://a/x,http://a/y,https://a/x,http://a:81/x"]).shown();
+}
+
+#[test]
+fn the_step_release_needs_a_seal_before_it_and_nodes() {
+    let sealing = ["--seal-url=http://a:1", "--seal-key=k"];
+    let flow = ["--flow", "seal, release"];
+    let without_authority = Setup::new().flags(&flow).refusal();
+    assert_has(&without_authority, &["--flow: cannot be set without --seal-url"]);
+    let without_nodes = Setup::new().flags(&flow).flags(&sealing).refusal();
+    assert_has(&without_nodes, &["--flow: cannot be set without --nodes"]);
+    let file = "nodes = ['http://n:1']\nflow = ['seal', 'release']\n";
+    let whole = Setup::new().file(file).flags(&sealing).refusal();
+    assert_has(&whole, &["sillage.toml:2: the step release is not in this version yet"]);
+    let alone = Setup::new().flags(&["--flow", "release"]).refusal();
+    assert_has(&alone, &["--flow: `release` is neither none nor seal nor seal,release"]);
+    Setup::new().flags(&["--flow", "Seal"]).flags(&sealing).shown();
+}
+
 #[test]
 fn empty_variable_counts_as_unset() {
     let setup = Setup::new().variable("SILLAGE_TOKENS", "").variable("SILLAGE_MAX_ATTEMPTS", "");
@@ -209,6 +272,31 @@ fn every_setting_refuses_what_it_cannot_mean() {
         ("--segment-size", "65535B"),
         ("--segment-size", "5GiB"),
         ("--segment-size", "64MB"),
+        ("--nodes", ""),
+        ("--nodes", ","),
+        ("--nodes", "a:5000"),
+        ("--nodes", "ftp://a:5000"),
+        ("--nodes", "http://"),
+        ("--nodes", "http://a:0"),
+        ("--nodes", "http://a:65536"),
+        ("--nodes", "http://a?x=y"),
+        ("--nodes", "http://a/#f"),
+        ("--nodes", "http://user@a"),
+        ("--nodes", "http://a b"),
+        ("--nodes", "http://a,,http://b"),
+        ("--nodes", "http://a,http://b,"),
+        ("--nodes", "http://a,http://b,http://a"),
+        ("--node-deadline", "49ms"),
+        ("--node-deadline", "61s"),
+        ("--node-deadline", "5"),
+        ("--heal-every", "99ms"),
+        ("--heal-every", "25h"),
+        ("--flow", ""),
+        ("--flow", "release"),
+        ("--flow", "release,seal"),
+        ("--flow", "seal,seal"),
+        ("--flow", "seal,"),
+        ("--flow", "none,seal"),
         ("--snapshot-ratio", "0.09"),
         ("--snapshot-ratio", "101"),
         ("--snapshot-ratio", "1.123"),
@@ -225,6 +313,8 @@ fn every_setting_refuses_what_it_cannot_mean() {
 fn bounds_themselves_are_taken() {
     let least = ["--max-attempts=1", "--max-concentration=1", "--segment-size=64KiB"];
     Setup::new().flags(&least).flags(&["--idempotency-retention=1ms"]).shown();
+    Setup::new().flags(&["--node-deadline=50ms", "--heal-every=100ms"]).shown();
+    Setup::new().flags(&["--node-deadline=60s", "--heal-every=1d"]).shown();
     let most = ["--max-attempts=1000", "--max-concentration=1000000", "--segment-size=4GiB"];
     Setup::new().flags(&most).flags(&["--idempotency-retention=90d"]).shown();
 }
@@ -271,7 +361,7 @@ fn unknown_flag_is_refused_with_a_suggestion() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let text = String::from_utf8(output.stderr).expect("UTF-8");
     assert_has(&text, &["unexpected argument '--max-atempts'", "'--max-attempts'"]);
-    for later in ["--seal-url=http://a", "--nodes=http://a", "--tls-cert=a", "--allow-reset"] {
+    for later in ["--seal-url=http://a", "--tls-cert=a", "--allow-reset"] {
         let output = Setup::new().flags(&[later]).run("serve");
         assert_eq!(output.status.code(), Some(2), "{later} is not in this release");
     }
@@ -299,7 +389,7 @@ fn help_lists_every_setting_with_flag_and_variable() {
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let keys = shown.lines().map(|line| line.trim_start_matches("# "));
     let keys: Vec<&str> = keys.filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(keys.len(), 27);
+    assert_eq!(keys.len(), 30);
     for key in keys {
         let flag = format!("--{}", key.replace('_', "-"));
         assert_has(&help, &[&flag, &format!("[env: SILLAGE_{}]", key.to_uppercase())]);

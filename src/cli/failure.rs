@@ -55,6 +55,8 @@ pub(crate) enum Failure {
     PublicKey { path: PathBuf, fault: KeyFault },
     /// The authority's address cannot be called.
     SealUrl(UrlFault),
+    /// The URL of a node cannot be called.
+    NodeUrl(UrlFault),
     /// The secret of web hooks cannot be used.
     WebhookSecret(SecretFault),
     /// The address cannot be listened on.
@@ -94,7 +96,7 @@ impl Failure {
             Failure::Config(_) | Failure::Tokens(_) | Failure::BadUrl { .. } => Exit::Usage,
             Failure::TokensUnreadable { .. } => Exit::Usage,
             Failure::PublicKeyUnreadable { .. } | Failure::PublicKey { .. } => Exit::Usage,
-            Failure::SealUrl(_) | Failure::WebhookSecret(_) => Exit::Usage,
+            Failure::SealUrl(_) | Failure::NodeUrl(_) | Failure::WebhookSecret(_) => Exit::Usage,
             Failure::NotAStore { .. } | Failure::NotConfirmed { .. } => Exit::Usage,
             Failure::Listen { .. } | Failure::LogFailed { .. } => Exit::Io,
             Failure::System { .. } | Failure::Output(_) | Failure::Call(_) => Exit::Io,
@@ -188,6 +190,7 @@ impl fmt::Display for Failure {
                 write!(f, "--seal-public-key: {}: {fault}", path.display())
             }
             Failure::SealUrl(fault) => write!(f, "--seal-url: {fault}"),
+            Failure::NodeUrl(fault) => write!(f, "--nodes: {fault}"),
             Failure::WebhookSecret(fault) => write!(f, "--webhook-secret: {fault}"),
             Failure::Listen { address, error } => fmt_listen(f, *address, error),
             Failure::Store { directory, fault } => fmt_store(f, directory, fault),

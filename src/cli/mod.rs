@@ -28,6 +28,7 @@ mod offline;
 mod part_file;
 mod progress;
 mod queues;
+mod releasing;
 mod render;
 mod render_outbound;
 mod replayed;

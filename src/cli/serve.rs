@@ -20,7 +20,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::reset;
 use crate::cli::settings_args::{SettingArgs, unknown_variables};
 use crate::cli::store::{HttpSettings, Recovered, Store, StoreSettings};
-use crate::cli::{events, hooking, sealing, system};
+use crate::cli::{events, hooking, releasing, sealing, system};
 use crate::config::Config;
 use crate::formula::Rules;
 use crate::http::auth::Tokens;
@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: &SettingArgs) -> Result<Exit, Failure> {
     let config = arguments.load()?.config;
     let tokens = config.tokens.as_deref().map(read_tokens).transpose()?;
     let sealing = sealing::of(&config)?;
+    let nodes = releasing::of(&config)?;
     events::start(&config);
     for variable in unknown_variables() {
         warn!(variable, "this variable is no setting; `sillage config` shows all that are");
@@ -56,6 +57,7 @@ pub(crate) fn run(arguments: &SettingArgs) -> Result<Exit, Failure> {
         },
         tokens,
         sealing,
+        nodes,
         hooking,
         connections_max,
     };

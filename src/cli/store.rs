@@ -25,7 +25,9 @@ use crate::metrics::Metrics;
 use crate::record::FlowStep;
 use crate::time::{Stopwatch, SystemClock};
 use crate::workers::announcer;
+use crate::workers::courier::{NodeSettings, Releasing};
 use crate::workers::hooker::{Hooker, Hooking};
+use crate::workers::releaser::Releaser;
 use crate::workers::sealer::Sealer;
 use crate::workers::signatory::Sealing;
 
@@ -48,6 +50,7 @@ impl StoreSettings {
             flow: match config.flow {
                 Flow::None => &[],
                 Flow::Seal => &[FlowStep::Seal],
+                Flow::SealRelease => &[FlowStep::Seal, FlowStep::Release],
             },
         };
         let ratio_percent = config.snapshot_ratio_percent;
@@ -64,6 +67,8 @@ pub(crate) struct HttpSettings {
     pub(crate) tokens: Option<Tokens>,
     /// Who seals; `None`: nobody.
     pub(crate) sealing: Option<Sealing>,
+    /// Which partner nodes there are.
+    pub(crate) nodes: NodeSettings,
     /// How hooks are called.
     pub(crate) hooking: Hooking,
     /// As many as there are descriptors for.
@@ -164,7 +169,9 @@ impl Store {
     ) -> std::io::Result<()> {
         let (trigger, signal) = Shutdown::new();
         let mut random = self.random.clone();
-        let mut working = self.start_workers(&settings, &signal, &mut random);
+        let (releasing, node_health) =
+            Releasing::over_http(&settings.nodes, &self.engine, &self.metrics);
+        let mut working = self.start_workers(&settings, &releasing, &signal, &mut random);
         let context = Context {
             engine: self.engine.clone(),
             rules: settings.rules,
@@ -173,6 +180,8 @@ impl Store {
             metrics: Arc::clone(&self.metrics),
             shutdown: signal,
             sealing: settings.sealing,
+            releasing,
+            node_health,
             secrets: hooking::secrets(&settings.hooking),
             hook_attempts_max: settings.hooking.attempts_max,
             strangers: settings.hooking.client,
@@ -204,6 +213,7 @@ impl Store {
     fn start_workers(
         &self,
         settings: &HttpSettings,
+        releasing: &Releasing,
         signal: &Shutdown,
         random: &mut fastrand::Rng,
     ) -> JoinSet<()> {
@@ -215,6 +225,10 @@ impl Store {
             working.spawn(async move { sealer.run(signal.draining()).await });
         }
         let hooker = Hooker::new(engine(), settings.hooking.clone(), metrics(), random.u64(..));
+        // Also without nodes: there may be transactions of before, which name their own.
+        let releaser = Releaser::new(engine(), releasing.clone(), metrics());
+        let releases = signal.clone();
+        working.spawn(async move { releaser.run(releases.draining()).await });
         let (engine, hooks, deaths) = (engine(), signal.clone(), signal.clone());
         working.spawn(async move { hooker.run(hooks.draining()).await });
         working.spawn(async move { announcer::run(engine, deaths.draining()).await });

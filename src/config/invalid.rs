@@ -1,12 +1,142 @@
-//! What the refusal of a configuration says: one line that names the origin, the value and what
-//! would be taken instead.
+//! Why a configuration is refused, and what the refusal says: one line that names the origin, the
+//! value and what would be taken instead.
 
 use std::error::Error;
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::config::units::{show_duration, show_size};
-use crate::config::{Invalid, Origin, SETTINGS, Setting, ValueFault, find};
-use crate::limits::{CALL_WINDOW_MS_MAX, CALLS_KEPT_MAX, CONFIG_BYTES_MAX};
+use crate::config::{Origin, SETTINGS, Setting, find};
+use crate::limits::{CALL_WINDOW_MS_MAX, CALLS_KEPT_MAX, CONFIG_BYTES_MAX, NODES_MAX};
+
+/// Why a configuration is refused.
+#[derive(Debug)]
+pub enum Invalid {
+    /// A value is not what its setting takes.
+    Value {
+        /// The setting.
+        setting: &'static Setting,
+        /// Where the value stands.
+        origin: Origin,
+        /// The value; empty if it is a secret or has no text.
+        text: String,
+        /// What is wrong with it.
+        fault: ValueFault,
+    },
+    /// The file has a key that is no setting.
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The line of the key, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// The setting that was probably meant.
+        similar: Option<&'static str>,
+    },
+    /// The file is not TOML.
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// What the parser says.
+        detail: String,
+    },
+    /// The file cannot be read.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file is longer than `CONFIG_BYTES_MAX`.
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A setting that means nothing without another.
+    Needs {
+        /// The setting.
+        setting: &'static Setting,
+        /// Where it was set.
+        origin: Origin,
+        /// The flag of the other, without dashes in front.
+        needed: &'static str,
+    },
+    /// The first wait between attempts is longer than the longest.
+    BackoffReversed {
+        /// Where it was set.
+        origin: Origin,
+    },
+    /// Without tokens, only this machine may reach the service.
+    OpenToOthers {
+        /// The address to listen on.
+        listen: SocketAddr,
+        /// Where it was set.
+        origin: Origin,
+    },
+}
+
+/// What is wrong with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueFault {
+    /// Not a whole number in this range.
+    NotNumber {
+        /// The least that is taken.
+        min: u32,
+        /// The most that is taken.
+        max: u32,
+    },
+    /// Not a duration such as `24h`.
+    NotDuration,
+    /// A duration out of this range.
+    DurationOutside {
+        /// The shortest that is taken, in milliseconds.
+        min_ms: u64,
+        /// The longest that is taken, in milliseconds.
+        max_ms: u64,
+    },
+    /// Not a size such as `64MiB`.
+    NotSize,
+    /// A size out of this range.
+    SizeOutside {
+        /// The smallest that is taken, in bytes.
+        min_bytes: u64,
+        /// The largest that is taken, in bytes.
+        max_bytes: u64,
+    },
+    /// Not a ratio within its range.
+    NotRatio,
+    /// Not a rate such as `10/min`, or out of its range.
+    NotRate,
+    /// Not networks.
+    NotNetworks,
+    /// Not an HTTP address.
+    NotUrl,
+    /// Not HTTP addresses, or too many.
+    NotNodes,
+    /// Two addresses of one node.
+    NodeTwice,
+    /// No steps that can follow each other.
+    NotFlow,
+    /// Not visible ASCII.
+    NotKey,
+    /// Not an IP address with a port.
+    NotAddress,
+    /// Neither `true` nor `false`.
+    NotBoolean,
+    /// None of these words.
+    NotOneOf(&'static [&'static str]),
+    /// Nothing where something is needed.
+    Empty,
+    /// Not UTF-8.
+    NotUtf8,
+    /// In the file: neither a string nor a decimal number nor a boolean.
+    NotPlain,
+}
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +230,13 @@ impl fmt::Display for ValueFault {
             ValueFault::NotUrl => {
                 f.write_str("is not an address such as https://authority.example without a query")
             }
+            ValueFault::NotNodes => write!(
+                f,
+                "is not a list of 1 to {NODES_MAX} addresses such as \
+                 http://a.example:5000,http://b.example:5000 without queries"
+            ),
+            ValueFault::NodeTwice => f.write_str("names a node twice"),
+            ValueFault::NotFlow => f.write_str("is neither none nor seal nor seal,release"),
             ValueFault::NotKey => f.write_str("is not a key of visible ASCII characters"),
             ValueFault::NotBoolean => f.write_str("is neither true nor false"),
             ValueFault::NotOneOf(words) => write!(f, "is not one of {}", words.join(", ")),

@@ -14,14 +14,15 @@ mod file;
 mod invalid;
 mod settings;
 pub mod units;
+mod values;
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+pub use self::invalid::{Invalid, ValueFault};
 pub use self::units::Rate;
 pub use settings::{Form, SETTINGS, Secrecy, Setting, find};
 
@@ -71,6 +72,12 @@ pub struct Config {
     pub backoff_base_ms: u64,
     /// Milliseconds that no wait between two attempts exceeds.
     pub backoff_cap_ms: u64,
+    /// Where the nodes are, as written; at most `NODES_MAX`, no two the same, maybe none.
+    pub nodes: Vec<String>,
+    /// A call to a node takes at most so many milliseconds.
+    pub node_deadline_ms: u64,
+    /// Milliseconds between two tries to undo a transaction that failed.
+    pub heal_every_ms: u64,
     /// What answers to single requests are signed with.
     pub webhook_secret: Option<SecretText>,
     /// Networks that hooks may be in beside public ones.
@@ -93,6 +100,8 @@ pub enum Flow {
     None,
     /// Its id is sealed.
     Seal,
+    /// Its id is sealed, then released on all nodes.
+    SealRelease,
 }
 
 /// How calls to the authority are spread over the window of their rate.
@@ -185,127 +194,6 @@ pub struct EffectiveValue {
     pub origin: Origin,
 }
 
-/// Why a configuration is refused.
-#[derive(Debug)]
-pub enum Invalid {
-    /// A value is not what its setting takes.
-    Value {
-        /// The setting.
-        setting: &'static Setting,
-        /// Where the value stands.
-        origin: Origin,
-        /// The value; empty if it is a secret or has no text.
-        text: String,
-        /// What is wrong with it.
-        fault: ValueFault,
-    },
-    /// The file has a key that is no setting.
-    UnknownKey {
-        /// The file.
-        path: PathBuf,
-        /// The line of the key, from 1.
-        line: usize,
-        /// The key.
-        key: String,
-        /// The setting that was probably meant.
-        similar: Option<&'static str>,
-    },
-    /// The file is not TOML.
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where, from 1.
-        line: usize,
-        /// What the parser says.
-        detail: String,
-    },
-    /// The file cannot be read.
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// The file is longer than `CONFIG_BYTES_MAX`.
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A setting that means nothing without another.
-    Needs {
-        /// The setting.
-        setting: &'static Setting,
-        /// Where it was set.
-        origin: Origin,
-        /// The flag of the other, without dashes in front.
-        needed: &'static str,
-    },
-    /// The first wait between attempts is longer than the longest.
-    BackoffReversed {
-        /// Where it was set.
-        origin: Origin,
-    },
-    /// Without tokens, only this machine may reach the service.
-    OpenToOthers {
-        /// The address to listen on.
-        listen: SocketAddr,
-        /// Where it was set.
-        origin: Origin,
-    },
-}
-
-/// What is wrong with a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ValueFault {
-    /// Not a whole number in this range.
-    NotNumber {
-        /// The least that is taken.
-        min: u32,
-        /// The most that is taken.
-        max: u32,
-    },
-    /// Not a duration such as `24h`.
-    NotDuration,
-    /// A duration out of this range.
-    DurationOutside {
-        /// The shortest that is taken, in milliseconds.
-        min_ms: u64,
-        /// The longest that is taken, in milliseconds.
-        max_ms: u64,
-    },
-    /// Not a size such as `64MiB`.
-    NotSize,
-    /// A size out of this range.
-    SizeOutside {
-        /// The smallest that is taken, in bytes.
-        min_bytes: u64,
-        /// The largest that is taken, in bytes.
-        max_bytes: u64,
-    },
-    /// Not a ratio within its range.
-    NotRatio,
-    /// Not a rate such as `10/min`, or out of its range.
-    NotRate,
-    /// Not networks.
-    NotNetworks,
-    /// Not an HTTP address.
-    NotUrl,
-    /// Not visible ASCII.
-    NotKey,
-    /// Not an IP address with a port.
-    NotAddress,
-    /// Neither `true` nor `false`.
-    NotBoolean,
-    /// None of these words.
-    NotOneOf(&'static [&'static str]),
-    /// Nothing where something is needed.
-    Empty,
-    /// Not UTF-8.
-    NotUtf8,
-    /// In the file: neither a string nor a decimal number nor a boolean.
-    NotPlain,
-}
-
 /// Reads all layers and checks them.
 ///
 /// # Errors
@@ -378,12 +266,13 @@ impl Effective {
             let origin = self.value("listen").origin.clone();
             return Err(Invalid::OpenToOthers { listen, origin });
         }
-        self.check_seals()
+        self.check_seals()?;
+        self.check_releases()
     }
 
     fn check_seals(&self) -> Result<(), Invalid> {
         let Config { flow, seal_url, seal_key, .. } = &self.config;
-        if *flow == Flow::Seal && seal_url.is_none() {
+        if *flow != Flow::None && seal_url.is_none() {
             return Err(self.needs("flow", "seal-url"));
         }
         if seal_url.is_some() && seal_key.is_none() {
@@ -392,6 +281,16 @@ impl Effective {
         if self.config.backoff_base_ms > self.config.backoff_cap_ms {
             let origin = self.value("backoff_base").origin.clone();
             return Err(Invalid::BackoffReversed { origin });
+        }
+        Ok(())
+    }
+
+    fn check_releases(&self) -> Result<(), Invalid> {
+        if self.config.flow != Flow::SealRelease {
+            return Ok(());
+        }
+        if self.config.nodes.is_empty() {
+            return Err(self.needs("flow", "nodes"));
         }
         Ok(())
     }
@@ -427,6 +326,9 @@ impl Config {
             seal_deadline_ms: 0,
             backoff_base_ms: 0,
             backoff_cap_ms: 0,
+            nodes: Vec::new(),
+            node_deadline_ms: 0,
+            heal_every_ms: 0,
             webhook_secret: None,
             webhook_allow: Vec::new(),
             webhook_attempts_max: 0,

@@ -1,17 +1,15 @@
-//! The table of settings: the one place where a setting is named, explained and parsed.
+//! The table of settings: the one place where a setting is named, explained and bounded.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-
-use ipnet::IpNet;
-
-use crate::config::units::{Rate, parse_duration_ms, parse_rate, parse_size_bytes};
-use crate::config::{Config, Flow, LogFormat, LogLevel, SealMode, SecretText, ValueFault};
+use crate::config::values::{
+    address, boolean, duration_ms, flow, http_url, key, log_level, networks, nodes, number, one_of,
+    path, rate, ratio_percent, size_bytes,
+};
+use crate::config::{Config, LogFormat, SealMode, SecretText, ValueFault};
 use crate::limits::{
-    ATTEMPTS_MAX, BACKOFF_MS_MAX, BACKOFF_MS_MIN, CALL_WINDOW_MS_MAX, CALLS_KEPT_MAX,
-    CONCENTRATION_VALUE_MAX, HOOK_DEADLINE_MS_RANGE, IDEMPOTENCY_RETENTION_MS_MAX,
-    IDEMPOTENCY_RETENTION_MS_MIN, SEAL_DEADLINE_MS_MAX, SEAL_DEADLINE_MS_MIN, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN, SNAPSHOT_RATIO_PERCENTS,
+    ATTEMPTS_MAX, BACKOFF_MS_MAX, BACKOFF_MS_MIN, CONCENTRATION_VALUE_MAX, HEAL_EVERY_MS_RANGE,
+    HOOK_DEADLINE_MS_RANGE, IDEMPOTENCY_RETENTION_MS_MAX, IDEMPOTENCY_RETENTION_MS_MIN,
+    NODE_DEADLINE_MS_RANGE, SEAL_DEADLINE_MS_MAX, SEAL_DEADLINE_MS_MIN, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN,
 };
 
 /// One thing that may be set.
@@ -94,7 +92,7 @@ const BLANK: Setting = Setting {
 };
 
 /// Every setting, in the order in which `--help` and `sillage config` list them.
-pub static SETTINGS: [Setting; 27] = [
+pub static SETTINGS: [Setting; 30] = [
     Setting {
         key: "data",
         form: Form::Text("DIR"),
@@ -174,10 +172,7 @@ pub static SETTINGS: [Setting; 27] = [
         otherwise: Some("none"),
         help: "What follows the acceptance of a formula: seal, to have its id sealed by the \
                authority of --seal-url",
-        assign: |config, text| {
-            let flows = &[("seal", Flow::Seal), ("none", Flow::None)];
-            one_of(text, flows, &["seal", "none"]).map(|value| config.flow = value)
-        },
+        assign: |config, text| flow(text).map(|value| config.flow = value),
         ..BLANK
     },
     Setting {
@@ -267,6 +262,37 @@ pub static SETTINGS: [Setting; 27] = [
         assign: |config, text| {
             duration_ms(text, BACKOFF_MS_MIN, BACKOFF_MS_MAX)
                 .map(|value| config.backoff_cap_ms = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "nodes",
+        form: Form::List("URL,…"),
+        help: "The partner nodes that groups are released on, all or none, such as \
+               http://a.example:5000,http://b.example:5000; up to 16",
+        assign: |config, text| nodes(text).map(|value| config.nodes = value),
+        ..BLANK
+    },
+    Setting {
+        key: "node_deadline",
+        form: Form::Text("DURATION"),
+        default: Some("5s"),
+        help: "How long a call to a node may take, 50ms to 60s. What became of a call that took \
+               longer is judged only after that time",
+        assign: |config, text| {
+            let (min_ms, max_ms) = NODE_DEADLINE_MS_RANGE.into_inner();
+            duration_ms(text, min_ms, max_ms).map(|value| config.node_deadline_ms = value)
+        },
+        ..BLANK
+    },
+    Setting {
+        key: "heal_every",
+        form: Form::Text("DURATION"),
+        default: Some("30s"),
+        help: "How often it is tried to undo a transaction that failed, 100ms to 1d",
+        assign: |config, text| {
+            let (min_ms, max_ms) = HEAL_EVERY_MS_RANGE.into_inner();
+            duration_ms(text, min_ms, max_ms).map(|value| config.heal_every_ms = value)
         },
         ..BLANK
     },
@@ -361,102 +387,3 @@ pub static SETTINGS: [Setting; 27] = [
         ..BLANK
     },
 ];
-
-fn path(text: &str) -> Result<PathBuf, ValueFault> {
-    if text.is_empty() { Err(ValueFault::Empty) } else { Ok(PathBuf::from(text)) }
-}
-
-fn address(text: &str) -> Result<SocketAddr, ValueFault> {
-    text.parse().map_err(|_| ValueFault::NotAddress)
-}
-
-fn boolean(text: &str) -> Result<bool, ValueFault> {
-    text.parse().map_err(|_| ValueFault::NotBoolean)
-}
-
-fn number(text: &str, min: u32, max: u32) -> Result<u32, ValueFault> {
-    let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
-    let value = text.parse().ok().filter(|value| digits_only && (min..=max).contains(value));
-    value.ok_or(ValueFault::NotNumber { min, max })
-}
-
-fn duration_ms(text: &str, min_ms: u64, max_ms: u64) -> Result<u64, ValueFault> {
-    let value = parse_duration_ms(text).ok_or(ValueFault::NotDuration)?;
-    let inside = (min_ms..=max_ms).contains(&value);
-    if inside { Ok(value) } else { Err(ValueFault::DurationOutside { min_ms, max_ms }) }
-}
-
-fn size_bytes(text: &str, min_bytes: u64, max_bytes: u64) -> Result<u64, ValueFault> {
-    let value = parse_size_bytes(text).ok_or(ValueFault::NotSize)?;
-    let inside = (min_bytes..=max_bytes).contains(&value);
-    if inside { Ok(value) } else { Err(ValueFault::SizeOutside { min_bytes, max_bytes }) }
-}
-
-/// An HTTP address without a query, as calls are made below it.
-fn http_url(text: &str) -> Result<String, ValueFault> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let is_plain = |rest: &str| {
-        let is_host = rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[');
-        is_host && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@\\".contains(&byte))
-    };
-    rest.filter(|rest| is_plain(rest)).map(|_| text.to_owned()).ok_or(ValueFault::NotUrl)
-}
-
-/// Networks, separated by commas.
-fn networks(text: &str) -> Result<Vec<IpNet>, ValueFault> {
-    let network = |part: &str| {
-        let part = part.trim();
-        part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from))
-    };
-    let networks: Result<Vec<IpNet>, _> = text.split(',').map(network).collect();
-    networks.map_err(|_| ValueFault::NotNetworks)
-}
-
-/// Visible ASCII with blanks within, such as `Bearer …`.
-fn key(text: &str) -> Result<String, ValueFault> {
-    let is_key = !text.is_empty()
-        && text.trim() == text
-        && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-    if is_key { Ok(text.to_owned()) } else { Err(ValueFault::NotKey) }
-}
-
-fn rate(text: &str) -> Result<Rate, ValueFault> {
-    let is_within =
-        |rate: &Rate| rate.calls as usize <= CALLS_KEPT_MAX && rate.window_ms <= CALL_WINDOW_MS_MAX;
-    parse_rate(text).filter(is_within).ok_or(ValueFault::NotRate)
-}
-
-/// A ratio such as `1.5`, in percent: two decimals are enough, and percents compare exactly.
-fn ratio_percent(text: &str) -> Result<u32, ValueFault> {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let is_plain = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    let parse = || {
-        let percent: u32 = format!("{decimals:0<2}").parse().ok()?;
-        whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(percent)
-    };
-    let is_ratio = is_plain(whole) && is_plain(decimals) && decimals.len() <= 2;
-    let value = if is_ratio { parse() } else { None };
-    let inside = |percent: &u32| SNAPSHOT_RATIO_PERCENTS.contains(percent);
-    value.filter(inside).ok_or(ValueFault::NotRatio)
-}
-
-fn log_level(text: &str) -> Result<LogLevel, ValueFault> {
-    let levels = &[
-        ("error", LogLevel::Error),
-        ("warn", LogLevel::Warn),
-        ("info", LogLevel::Info),
-        ("debug", LogLevel::Debug),
-        ("trace", LogLevel::Trace),
-    ];
-    one_of(text, levels, &["error", "warn", "info", "debug", "trace"])
-}
-
-/// The choice called `text`, whatever its case: `LOG_LEVEL=INFO` is common usage.
-fn one_of<T: Copy>(
-    text: &str,
-    choices: &[(&str, T)],
-    words: &'static [&'static str],
-) -> Result<T, ValueFault> {
-    let called = |choice: &&(&str, T)| choice.0.eq_ignore_ascii_case(text);
-    choices.iter().find(called).map(|choice| choice.1).ok_or(ValueFault::NotOneOf(words))
-}

@@ -244,6 +244,18 @@ impl Engine {
         self.look().0.state.epoch()
     }
 
+    /// The store's identity: no other store has it.
+    #[must_use]
+    pub fn store_id(&self) -> log::StoreId {
+        self.shared.store
+    }
+
+    /// The engine's moment.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        self.look().1
+    }
+
     /// The engine's date.
     #[must_use]
     pub fn now(&self) -> Timestamp {

@@ -34,7 +34,7 @@ use crate::limits::{
     BATCH_COMMANDS_MAX, BATCH_LOG_BYTES_MAX, CONNECTIONS_MAX, IDLE_MARK_MS, SMALL_BATCH_COMMANDS,
     SPARE_RETRY_MS, WRITER_AWAKE_S,
 };
-use crate::log::{self, Backup};
+use crate::log::{self, Backup, StoreId};
 use crate::metrics::Metrics;
 use crate::time::Stopwatch;
 
@@ -92,6 +92,8 @@ pub(super) struct Shared {
     /// Those who wait for the end of a transaction.
     pub(super) transactions: EndWatch,
     pub(super) metrics: Arc<Metrics>,
+    /// The store's identity.
+    pub(super) store: StoreId,
     /// Configured attempts, for answers about queues.
     pub(super) attempts_max: u32,
     /// Commands on their way to the writer or in its hands.
@@ -113,6 +115,7 @@ impl Shared {
             seal_waiters: Arc::default(),
             transactions: EndWatch::default(),
             metrics,
+            store: core.log().store(),
             attempts_max: core.policy().attempts_max,
             waiting: AtomicUsize::new(0),
         }

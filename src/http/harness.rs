@@ -40,9 +40,13 @@ use crate::outbound::client::Client;
 use crate::outbound::tls::Tls;
 use crate::outbound::vet::Vet;
 use crate::time::ManualClock;
+use crate::workers::courier::{NodeSettings, Releasing};
 
 /// Bytes that fit between client and server: few, so that streams push back early.
 const PIPE_BYTES: usize = 16 << 10;
+
+/// What a call to a node may take.
+const NODE_DEADLINE_MS: u64 = 5000;
 /// The id of every request.
 pub(super) const REQUEST_ID: &str = "test-1";
 
@@ -64,8 +68,14 @@ fn context_on(
     let (trigger, shutdown) = Shutdown::new();
     let metrics = Arc::new(Metrics::new());
     let clock = Arc::new(ManualClock::at(1_795_000_000_000));
+    let engine = engine(disk, &clock, Arc::clone(&metrics));
+    let nodes =
+        NodeSettings { nodes: Vec::new(), deadline_ms: NODE_DEADLINE_MS, heal_every_ms: 1000 };
+    let (releasing, node_health) = Releasing::over_http(&nodes, &engine, &metrics);
     let context = Context {
-        engine: engine(disk, &clock, Arc::clone(&metrics)),
+        engine,
+        releasing,
+        node_health,
         rules: Rules { concentration_max: 100 },
         key_policy,
         tokens: None,

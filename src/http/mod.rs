@@ -62,6 +62,8 @@ use crate::http::shutdown::Shutdown;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::outbound::client::Client;
+use crate::outbound::nodes::health::Health;
+use crate::workers::courier::Releasing;
 use crate::workers::signatory::Sealing;
 
 /// What every handler may use.
@@ -82,6 +84,10 @@ pub struct Context {
     pub bounds: Bounds,
     /// Who seals; `None`: nobody.
     pub sealing: Option<Sealing>,
+    /// Who calls the partner nodes.
+    pub releasing: Releasing,
+    /// How they are doing.
+    pub node_health: Health,
     /// Calls what strangers name.
     pub strangers: Client,
     /// The attempt of a delivery to a hook after which it is a dead letter.

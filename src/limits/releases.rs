@@ -1,6 +1,11 @@
 //! Bounds of releases, and of calls to partner nodes.
 
-use super::{IMAGE_ENTRY_BYTES_MAX, NACK_DELAY_MS_MAX, PAYLOAD_BYTES_MAX, REASON_BYTES_MAX};
+use std::ops::RangeInclusive;
+
+use super::{
+    IMAGE_ENTRY_BYTES_MAX, NACK_DELAY_MS_MAX, PAYLOAD_BYTES_MAX, REASON_BYTES_MAX,
+    SEAL_TARGET_BYTES_MAX, URL_BYTES_MAX,
+};
 
 /// Partner nodes. A set of them is a number of 16 bits in a record.
 pub const NODES_MAX: usize = 16;
@@ -33,6 +38,36 @@ pub const RELEASE_LEASE_DEADLINES: u64 = 12;
 pub const RELEASE_LEASE_MARGIN_MS: u64 = 10 * 60_000;
 /// Groups on this server, when it plays a node, that have gone and whose last call is remembered.
 pub const GROUPS_GONE_MAX: usize = 100_000;
+/// Nodes of which is known how they are doing: the configured ones, and those that were configured
+/// when transactions began that have yet to end.
+pub const NODES_KNOWN_MAX: usize = 4 * NODES_MAX;
+/// Shortest and longest `--node-deadline`. An unknown outcome is not judged before that time is
+/// over, so that a long one makes every undo slow.
+pub const NODE_DEADLINE_MS_RANGE: RangeInclusive<u64> = 50..=60_000;
+/// Shortest and longest `--heal-every`.
+pub const HEAL_EVERY_MS_RANGE: RangeInclusive<u64> = 100..=24 * 60 * 60 * 1000;
+/// A connection to a node is there within one of so many parts of the deadline, or not at all: so
+/// no call is sent late in its time, and its effect is not waited for much longer.
+pub const NODE_CONNECT_SHARE: u64 = 5;
+/// Transactions that are carried out at the same time. Each calls all its nodes at once.
+pub const RELEASES_RUNNING_MAX: usize = 64;
+/// Transactions under way when the server ends have so long to come to a point at which they rest.
+/// What is cut off goes on at the next start.
+pub const RELEASE_DRAIN_MS: u64 = 2_000;
+/// Failures in a row after which a node is left alone: one lost packet must not do it, and five
+/// deadlines are what it costs to find out.
+pub const NODE_FAILURES_MAX: u32 = 5;
+/// For so long it is left alone before one call tries it.
+pub const BREAKER_OPEN_MS: u64 = 5_000;
+/// Bytes of a node's answer that are read: nobody looks at them but those who ask why it refused,
+/// but a short answer that is read to its end leaves a connection that can be used again.
+pub const NODE_ANSWER_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a node's answer that are kept as its reason.
+pub const NODE_SAID_BYTES_MAX: usize = 200;
+/// A call's share in the moving average of a node's latency: one of so many.
+pub const NODE_LATENCY_CALLS: u64 = 8;
+/// Bytes of a group's name as sent: every byte escaped, the line of a look can still be sent.
+pub const NODE_GROUP_BYTES_MAX: usize = 8 << 10;
 
 const _: () = assert!(RELEASE_BACKOFF_CAP_MS <= NACK_DELAY_MS_MAX);
 const _: () = assert!(NODES_MAX <= u16::BITS as usize);
@@ -41,3 +76,10 @@ const _: () = assert!(
         < IMAGE_ENTRY_BYTES_MAX
 );
 const _: () = assert!(TRANSACTION_ANSWER_BYTES_MAX < PAYLOAD_BYTES_MAX);
+const _: () = assert!(NODES_MAX <= NODES_KNOWN_MAX);
+const _: () = assert!(*NODE_DEADLINE_MS_RANGE.start() > 0);
+const _: () = assert!(NODE_SAID_BYTES_MAX <= NODE_ANSWER_BYTES_MAX);
+const _: () = assert!(NODE_SAID_BYTES_MAX < REASON_BYTES_MAX);
+const _: () = assert!(3 * NODE_GROUP_BYTES_MAX + URL_BYTES_MAX < SEAL_TARGET_BYTES_MAX);
+const _: () = assert!(NODE_FAILURES_MAX > 0);
+const _: () = assert!(3 * GROUP_ID_BYTES_MAX + NODE_URL_BYTES_MAX < SEAL_TARGET_BYTES_MAX);

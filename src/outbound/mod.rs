@@ -2,6 +2,9 @@
 //!
 //! ```text
 //! authority   one call to the authority, and what its answer means
+//! nodes       one call to a partner's node, and what its answer means
+//!   health    how the nodes are doing, from the calls made
+//! breaker     when a node that fails is left alone                                pure
 //! signature   proves to a hook that a delivery is ours (Standard Webhooks)
 //! backoff     how long to wait before the next try                              pure
 //! client      one HTTP call with deadlines and bounds: an answer or a fault
@@ -23,12 +26,14 @@
 pub mod authority;
 pub mod authority_key;
 pub mod backoff;
+pub mod breaker;
 pub mod client;
 mod dial;
 pub mod fault;
 #[cfg(test)]
 mod harness;
 pub mod lookup;
+pub mod nodes;
 pub mod signature;
 pub mod target;
 pub mod tls;

@@ -177,6 +177,12 @@ impl Target {
     }
 }
 
+/// A text as one segment of a path, whatever is in it. `.` and `..` stay what they are: no
+/// escaping keeps every reader from taking them for steps.
+pub(super) fn segment(text: &str) -> percent_encoding::PercentEncode<'_> {
+    percent_encoding::utf8_percent_encode(text, UNRESERVED)
+}
+
 /// All but what RFC 3986 calls unreserved, so that every reader agrees on what was meant.
 const UNRESERVED: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -286,6 +286,12 @@ pub enum NodeOutcome {
 }
 
 impl NodeOutcome {
+    /// Whether a call is under way.
+    #[must_use]
+    pub fn is_calling(self) -> bool {
+        self == NodeOutcome::Calling
+    }
+
     /// Its name in the API.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -14,7 +14,9 @@
 //! something is due by itself, or for one of its own calls to end.
 
 pub mod announcer;
+pub mod courier;
 pub mod enquiries;
 pub mod hooker;
+pub mod releaser;
 pub mod sealer;
 pub mod signatory;

@@ -24,6 +24,7 @@ use sillage::outbound::client;
 use sillage::outbound::tls::Tls;
 use sillage::outbound::vet::Vet;
 use sillage::time::{Clock, ManualClock};
+use sillage::workers::courier::{NodeSettings, Releasing};
 
 /// No server takes longer than this to react; a test that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -96,7 +97,11 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let clock = Arc::new(GatedClock::default());
         let engine = engine(disk, Arc::clone(&clock), Arc::clone(&metrics));
+        let nodes = NodeSettings { nodes: Vec::new(), deadline_ms: 1000, heal_every_ms: 1000 };
+        let (releasing, node_health) = Releasing::over_http(&nodes, &engine, &metrics);
         let context = Context {
+            releasing,
+            node_health,
             engine: engine.clone(),
             rules: Rules { concentration_max: 100 },
             key_policy: KeyPolicy::Optional,
