@@ -182,6 +182,15 @@ fn nodes_are_one_to_sixteen_distinct_addresses_from_any_layer() {
     let setup = Setup::new().file(file).variable("SILLAGE_NODES", "http://b:1, http://b:2");
     assert_has(&setup.shown(), &["nodes = \"http://b:1, http://b:2\"  # SILLAGE_NODES"]);
 
+    // The bound holds for what is written and for its normal form.
+    for (path, is_taken) in
+        [("x".repeat(188), true), ("x".repeat(189), false), ("ü".repeat(40), false)]
+    {
+        let node = format!("http://node/{path}");
+        let output = Setup::new().flags(&["--nodes", &node]).run("config");
+        assert_eq!(output.status.success(), is_taken, "{} bytes", node.len());
+    }
+
     let many = Setup::new().flags(&["--nodes", &nodes(17)]).refusal();
     assert_has(&many, &["--nodes: ", "is not a list of 1 to 16 addresses such as http://"]);
     let file = Setup::new().file("max_attempts = 5\nnodes = ['http://a', 'b']\n").refusal();

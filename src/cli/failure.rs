@@ -11,6 +11,7 @@ use crate::cli::bench;
 use crate::cli::copy_fault::CopyFault;
 use crate::cli::http_client::CallError;
 use crate::cli::input::InputError;
+use crate::cli::simulate::BadNodes;
 use crate::cli::store_fault::{Damage, Remedy, StoreFault};
 use crate::config;
 use crate::engine::command::Rejection;
@@ -85,6 +86,8 @@ pub(crate) enum Failure {
     Unwritable { path: PathBuf, error: io::Error },
     /// A copy of a store that was not made, or not put back.
     Copy(CopyFault),
+    /// Simulated nodes cannot be as they are wanted.
+    Nodes(BadNodes),
     /// A measurement ended without a result.
     Bench(bench::Fault),
 }
@@ -97,6 +100,7 @@ impl Failure {
             Failure::TokensUnreadable { .. } => Exit::Usage,
             Failure::PublicKeyUnreadable { .. } | Failure::PublicKey { .. } => Exit::Usage,
             Failure::SealUrl(_) | Failure::NodeUrl(_) | Failure::WebhookSecret(_) => Exit::Usage,
+            Failure::Nodes(_) => Exit::Usage,
             Failure::NotAStore { .. } | Failure::NotConfirmed { .. } => Exit::Usage,
             Failure::Listen { .. } | Failure::LogFailed { .. } => Exit::Io,
             Failure::System { .. } | Failure::Output(_) | Failure::Call(_) => Exit::Io,
@@ -229,6 +233,7 @@ impl fmt::Display for Failure {
             Failure::Unwritable { path, error } => fmt_unwritable(f, path, error),
             Failure::Copy(fault) => fault.fmt(f),
             Failure::Bench(fault) => fault.fmt(f),
+            Failure::Nodes(bad) => bad.fmt(f),
         }
     }
 }

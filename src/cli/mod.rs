@@ -158,7 +158,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Ack(arguments) => queues::ack(arguments, &mut out),
         Command::Nack(arguments) => queues::nack(arguments, &mut out),
         Command::Bench(arguments) => bench::run(arguments, &mut out),
-        Command::Simulate(arguments) => simulate::run(arguments),
+        Command::Simulate(arguments) => simulate::run(arguments, &mut out),
     };
     // A failed command has printed, too: what it did before it failed.
     let flushed = out.flush().map_err(Failure::Output);

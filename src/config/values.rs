@@ -9,7 +9,7 @@ use url::Url;
 use crate::config::units::{Rate, parse_duration_ms, parse_rate, parse_size_bytes};
 use crate::config::{Flow, LogLevel, ValueFault};
 use crate::limits::{
-    CALL_WINDOW_MS_MAX, CALLS_KEPT_MAX, NODES_MAX, SNAPSHOT_RATIO_PERCENTS, URL_BYTES_MAX,
+    CALL_WINDOW_MS_MAX, CALLS_KEPT_MAX, NODE_URL_BYTES_MAX, NODES_MAX, SNAPSHOT_RATIO_PERCENTS,
 };
 
 pub(super) fn path(text: &str) -> Result<PathBuf, ValueFault> {
@@ -72,9 +72,11 @@ pub(super) fn nodes(text: &str) -> Result<Vec<String>, ValueFault> {
 
 /// The one form of a node's address, if it is one: calls are made below its path.
 fn node_url(text: &str) -> Option<String> {
-    http_url(text).ok().filter(|text| text.len() <= URL_BYTES_MAX)?;
-    let url = Url::parse(text).ok().filter(|url| url.port() != Some(0))?;
-    Some(url.as_str().trim_end_matches('/').to_owned())
+    let url = Url::parse(&http_url(text).ok()?).ok().filter(|url| url.port() != Some(0))?;
+    // The normal form, which is recorded, may be longer than what is written.
+    let is_short = |text: &str| text.len() <= NODE_URL_BYTES_MAX;
+    let is_fit = is_short(text) && is_short(url.as_str());
+    is_fit.then(|| url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// The steps of a flow, separated by commas.

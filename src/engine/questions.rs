@@ -101,6 +101,21 @@ impl Engine {
         Ok(kept.and_then(|Kept { record, .. }| StoredFormula::of(lsn, record.fact, record.at.wall)))
     }
 
+    /// The identity of a stored formula and the flow that it was accepted with; `None` if there
+    /// is none, or no longer.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown`, `Damaged`.
+    pub async fn flow(
+        &self,
+        which: FormulaRef,
+    ) -> Result<Option<(Fingerprint, Vec<FlowStep>)>, Rejection> {
+        let Some(lsn) = self.locate(which).await? else { return Ok(None) };
+        let kept = self.bodies.find(lsn).await?;
+        let accepted = kept.as_ref().and_then(|kept| kept.record.fact.acceptance());
+        Ok(accepted.map(|accepted| (accepted.fingerprint, accepted.flow.clone())))
+    }
+
     /// The dated steps of a formula, oldest first: the latest `TRAIL_STEPS_MAX`, and acceptance.
     ///
     /// # Errors

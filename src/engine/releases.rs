@@ -15,6 +15,7 @@ use crate::engine::command::{Answer, Delivery, LeaseRequest, Rejection};
 use crate::engine::decide::{Command, Reply};
 use crate::engine::findings::{Findings, Wanted};
 use crate::ids::{Lsn, MessageId, QueueName};
+pub use crate::record::FlowStep;
 pub use crate::record::releases::{
     Action, BegunTransaction, End, NodeAnswer, NodeOutcome, NodeSet, Origin, Presence, Seen, Sight,
     Step,

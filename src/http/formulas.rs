@@ -13,6 +13,7 @@ use crate::engine::FormulaPage;
 use crate::engine::command::{
     Accepted, Answer, FormulaRef, Rejection, RequestKey, StoredFormula, Submission,
 };
+use crate::engine::releases::FlowStep;
 use crate::formula::{self, Formula, Invalid};
 use crate::http::keys::{IdempotencyKey, RequestDigest};
 use crate::http::paging::{self, Cursor, Page, Pushed, Rows, next_link};
@@ -20,7 +21,7 @@ use crate::http::problem::{Fault, Kind, Place, Problem, existing};
 use crate::http::render::{self, Object};
 use crate::http::request::{Query, Request};
 use crate::http::response::Response;
-use crate::http::{Context, KeyPolicy, batches, etag, ndjson};
+use crate::http::{Context, KeyPolicy, batches, etag, ndjson, releases};
 use crate::ids::Lsn;
 use crate::limits::{BATCH_BYTES_MAX, BODY_BYTES_MAX, PAGE_STEP};
 
@@ -274,9 +275,16 @@ pub(super) async fn trail(context: &Context, request: Request) -> Result<Respons
     Ok(Response::json(StatusCode::OK, json))
 }
 
-/// `DELETE /formulas/{id}`: withdraws a formula.
+/// `DELETE /formulas/{id}`: withdraws a formula; one that the partner nodes may have, when they
+/// have it no more.
 pub(super) async fn withdraw(context: &Context, request: Request) -> Result<Response, Problem> {
-    context.engine.withdraw(which(&request)?).await?;
+    let which = which(&request)?;
+    if let Some((fingerprint, flow)) = context.engine.flow(which).await?
+        && flow.contains(&FlowStep::Release)
+    {
+        return releases::withdraw(context, &request, fingerprint).await;
+    }
+    context.engine.withdraw(which).await?;
     Ok(Response::new(StatusCode::NO_CONTENT))
 }
 

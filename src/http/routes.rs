@@ -14,7 +14,7 @@ use crate::http::auth::Scope;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::http::{Context, admin, formulas, hooks, operating, queues, seals};
+use crate::http::{Context, admin, formulas, hooks, nodes, operating, queues, releases, seals};
 
 /// One call of the API.
 #[derive(Debug)]
@@ -109,6 +109,12 @@ pub enum Endpoint {
     HookDelete,
     HookPing,
     HookSecret,
+    TransactionBegin,
+    TransactionsList,
+    TransactionGet,
+    TransactionRetry,
+    GroupGet,
+    NodesList,
     AdminSnapshot,
     AdminBackup,
     Problems,
@@ -165,6 +171,12 @@ impl Endpoint {
             Endpoint::HookDelete => Box::pin(hooks::delete(context, request)).await,
             Endpoint::HookPing => Box::pin(hooks::ping(context, request)).await,
             Endpoint::HookSecret => Box::pin(hooks::rotate(context, request)).await,
+            Endpoint::TransactionBegin => Box::pin(releases::begin(context, request)).await,
+            Endpoint::TransactionsList => Box::pin(releases::list(context, request)).await,
+            Endpoint::TransactionGet => Box::pin(releases::get(context, request)).await,
+            Endpoint::TransactionRetry => Box::pin(releases::retry(context, request)).await,
+            Endpoint::GroupGet => Box::pin(nodes::group(context, request)).await,
+            Endpoint::NodesList => Box::pin(nodes::list(context, request)).await,
             Endpoint::AdminSnapshot => Box::pin(admin::snapshot(context, request)).await,
             Endpoint::AdminBackup => Box::pin(admin::backup(context, request)).await,
             Endpoint::Problems => Box::pin(operating::problems(context, request)).await,

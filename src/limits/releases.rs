@@ -30,6 +30,15 @@ pub const RELEASE_BACKOFF_CAP_MS: u64 = 60_000;
 pub const TRANSACTIONS_OPEN_MAX: usize = 10_000;
 /// Transactions at an end that are remembered, the latest.
 pub const TRANSACTIONS_KEPT_MAX: usize = 10_000;
+/// Bytes of the body that begins one: two members, each byte of a name written as six.
+pub const TRANSACTION_BODY_BYTES_MAX: usize = 4 << 10;
+/// Seconds for which the answer waits for the end, if the client names no other time.
+pub const TRANSACTION_WAIT_S_DEFAULT: u64 = 10;
+/// It waits no longer, whatever the client prefers: by then all tries of a transaction that
+/// somebody asked for are over, unless nodes take their time for everything.
+pub const TRANSACTION_WAIT_S_MAX: u64 = 300;
+/// `Retry-After` of a transaction that goes on: less than a call takes that is not answered.
+pub const TRANSACTION_RETRY_AFTER_S: u64 = 2;
 /// Bytes of an answer that is kept for when its request is repeated: all nodes with a reason.
 pub const TRANSACTION_ANSWER_BYTES_MAX: usize = 64 << 10;
 /// A transaction's message is held for so many deadlines of a call, more than one run of it takes.
@@ -50,7 +59,12 @@ pub const HEAL_EVERY_MS_RANGE: RangeInclusive<u64> = 100..=24 * 60 * 60 * 1000;
 /// no call is sent late in its time, and its effect is not waited for much longer.
 pub const NODE_CONNECT_SHARE: u64 = 5;
 /// Transactions that are carried out at the same time. Each calls all its nodes at once.
-pub const RELEASES_RUNNING_MAX: usize = 64;
+pub const RELEASES_RUNNING_MAX: usize = 128;
+/// While a node is left alone one message is looked at in so many milliseconds: a cluster that is
+/// down must not fill the log with tries that come to nothing.
+pub const RELEASE_SHUNNED_PACE_MS: u64 = 50;
+/// A formula whose nodes are left alone waits so long, about.
+pub const RELEASE_SHUNNED_DELAY_MS: u64 = 15_000;
 /// Transactions under way when the server ends have so long to come to a point at which they rest.
 /// What is cut off goes on at the next start.
 pub const RELEASE_DRAIN_MS: u64 = 2_000;
@@ -66,20 +80,21 @@ pub const NODE_ANSWER_BYTES_MAX: usize = 4 << 10;
 pub const NODE_SAID_BYTES_MAX: usize = 200;
 /// A call's share in the moving average of a node's latency: one of so many.
 pub const NODE_LATENCY_CALLS: u64 = 8;
-/// Bytes of a group's name as sent: every byte escaped, the line of a look can still be sent.
-pub const NODE_GROUP_BYTES_MAX: usize = 8 << 10;
 
 const _: () = assert!(RELEASE_BACKOFF_CAP_MS <= NACK_DELAY_MS_MAX);
 const _: () = assert!(NODES_MAX <= u16::BITS as usize);
+const _: () = assert!(6 * GROUP_ID_BYTES_MAX + 256 <= TRANSACTION_BODY_BYTES_MAX);
+const _: () = assert!(TRANSACTION_WAIT_S_DEFAULT <= TRANSACTION_WAIT_S_MAX);
 const _: () = assert!(
     TRANSACTION_ANSWER_BYTES_MAX + NODES_MAX * (2 * NODE_URL_BYTES_MAX + REASON_BYTES_MAX)
         < IMAGE_ENTRY_BYTES_MAX
 );
 const _: () = assert!(TRANSACTION_ANSWER_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(NODES_MAX <= NODES_KNOWN_MAX);
-const _: () = assert!(*NODE_DEADLINE_MS_RANGE.start() > 0);
 const _: () = assert!(NODE_SAID_BYTES_MAX <= NODE_ANSWER_BYTES_MAX);
 const _: () = assert!(NODE_SAID_BYTES_MAX < REASON_BYTES_MAX);
-const _: () = assert!(3 * NODE_GROUP_BYTES_MAX + URL_BYTES_MAX < SEAL_TARGET_BYTES_MAX);
 const _: () = assert!(NODE_FAILURES_MAX > 0);
-const _: () = assert!(3 * GROUP_ID_BYTES_MAX + NODE_URL_BYTES_MAX < SEAL_TARGET_BYTES_MAX);
+// Every byte of a group's name escaped, the line of a look can still be sent.
+const _: () = assert!(3 * GROUP_ID_BYTES_MAX + URL_BYTES_MAX < SEAL_TARGET_BYTES_MAX);
+const _: () = assert!(NODE_URL_BYTES_MAX <= URL_BYTES_MAX);
+const _: () = assert!(*NODE_DEADLINE_MS_RANGE.start() >= NODE_CONNECT_SHARE);

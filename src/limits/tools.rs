@@ -71,6 +71,17 @@ pub const SIMULATE_SECRETS_MAX: usize = 16;
 pub const SIMULATE_STATS_WAIT_MS: u64 = 1000;
 /// Characters of a message that a double prints.
 pub const SIMULATE_SHOWN_CHARS: usize = 60;
+/// Simulated nodes: as many as a server may be told of.
+pub const SIMULATE_NODES_MAX: usize = 16;
+/// Groups on a simulated node: those of a long test, in a listing that still can be read.
+pub const SIMULATE_GROUPS_MAX: usize = 100_000;
+/// Requests that a simulated node remembers whole; later ones are counted only. Some 500 bytes
+/// each.
+pub const SIMULATE_REQUESTS_MAX: usize = 16_384;
+/// Late effects that wait at a simulated node, with a timer each.
+pub const SIMULATE_LATE_MAX: usize = 10_000;
+/// Groups that are on some nodes only and are named in one line.
+pub const SIMULATE_PARTLY_SHOWN: usize = 20;
 
 const _: () = assert!(BENCH_CONNECTIONS_MAX < CONNECTIONS_PER_ADDRESS_MAX);
 const _: () = assert!(BENCH_LEASE_S * 1000 <= LEASE_MS_MAX);

@@ -31,14 +31,14 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
 use serde::Serialize;
 
-use crate::limits::{
-    NODE_ANSWER_BYTES_MAX, NODE_CONNECT_SHARE, NODE_GROUP_BYTES_MAX, NODE_SAID_BYTES_MAX,
-};
-use crate::outbound::breaker::Admission;
+use crate::ids::GroupId;
+use crate::limits::{NODE_ANSWER_BYTES_MAX, NODE_CONNECT_SHARE, NODE_SAID_BYTES_MAX};
+use crate::outbound::breaker::{Admission, BreakerState};
 use crate::outbound::client::{Answer, Call, CallLimits, Client};
 use crate::outbound::fault::CallFault;
 use crate::outbound::nodes::health::{CallKind, Health, Noted};
 use crate::outbound::target::{Target, segment};
+use crate::record::releases::{Action, Presence};
 use crate::time::Moment;
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -54,24 +54,6 @@ pub struct NodeClient {
     client: Client,
     health: Health,
     now: Now,
-}
-
-/// What a node is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// To create the group.
-    Create,
-    /// To delete it.
-    Delete,
-}
-
-/// What a look told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sight {
-    /// The group is there.
-    Present,
-    /// It is not.
-    Absent,
 }
 
 /// What came of a call that asks for something to be done.
@@ -95,7 +77,7 @@ pub enum NodeFault {
     Call(CallFault),
     /// An answer of which the contract does not say what it means.
     Answered(Reply),
-    /// The group's name or the key cannot be sent. Nothing was.
+    /// The key or the address is not one that can be sent. Nothing was.
     Unsendable,
 }
 
@@ -133,6 +115,12 @@ impl NodeClient {
         self.health.admit(node, (self.now)().uptime)
     }
 
+    /// How the breaker of this node stands now. Asking changes nothing.
+    #[must_use]
+    pub fn breaker(&self, node: &Target) -> BreakerState {
+        self.health.breaker(node, (self.now)().uptime)
+    }
+
     /// Whether the group is there. Takes `deadline_ms` at most.
     ///
     /// # Errors
@@ -140,9 +128,9 @@ impl NodeClient {
     pub async fn look(
         &self,
         node: &Target,
-        group: &str,
+        group: &GroupId,
         deadline_ms: u64,
-    ) -> Result<Sight, NodeFault> {
+    ) -> Result<Presence, NodeFault> {
         let asking = async {
             let uri = look_uri(node, group)?;
             let call = Call {
@@ -153,7 +141,7 @@ impl NodeClient {
                 limits: limits(deadline_ms),
             };
             let answer = self.client.call_uri(uri, call).await.map_err(NodeFault::Call)?;
-            sight(&answer)
+            presence(&answer)
         };
         let began = (self.now)();
         let seen = asking.await;
@@ -167,7 +155,7 @@ impl NodeClient {
         &self,
         node: &Target,
         action: Action,
-        group: &str,
+        group: &GroupId,
         key: &str,
         deadline_ms: u64,
     ) -> NodeAnswer {
@@ -188,7 +176,7 @@ impl NodeClient {
         &self,
         node: &Target,
         action: Action,
-        group: &str,
+        group: &GroupId,
         key: &str,
         deadline_ms: u64,
     ) -> Result<Answer, NodeFault> {
@@ -201,7 +189,7 @@ impl NodeClient {
             },
             url: node,
             headers: HeaderMap::from_iter(headers),
-            body: body(sendable(group)?),
+            body: body(group),
             limits: limits(deadline_ms),
         };
         self.client.call_uri(uri, call).await.map_err(NodeFault::Call)
@@ -269,7 +257,7 @@ impl fmt::Display for NodeFault {
         match self {
             NodeFault::Call(fault) => fault.fmt(f),
             NodeFault::Answered(reply) => reply.fmt(f),
-            NodeFault::Unsendable => f.write_str("the group's name cannot be sent"),
+            NodeFault::Unsendable => f.write_str("the call cannot be sent"),
         }
     }
 }
@@ -326,27 +314,17 @@ fn of_fault(fault: &NodeFault) -> Noted<'_> {
 }
 
 /// What an answer to a look tells.
-fn sight(answer: &Answer) -> Result<Sight, NodeFault> {
+fn presence(answer: &Answer) -> Result<Presence, NodeFault> {
     match answer.status {
-        StatusCode::OK => Ok(Sight::Present),
-        StatusCode::NOT_FOUND => Ok(Sight::Absent),
+        StatusCode::OK => Ok(Presence::Present),
+        StatusCode::NOT_FOUND => Ok(Presence::Absent),
         _ => Err(NodeFault::Answered(Reply::of(answer))),
     }
 }
 
-fn look_uri(node: &Target, group: &str) -> Result<Uri, NodeFault> {
-    let path = format!("/v1/group/{}/", segment(sendable(group)?));
+fn look_uri(node: &Target, group: &GroupId) -> Result<Uri, NodeFault> {
+    let path = format!("/v1/group/{}/", segment(group.as_str()));
     node.below(&path, &[]).map_err(|_| NodeFault::Unsendable)
-}
-
-/// The group's name, if it can be asked for by a look: who can be created must be found again.
-fn sendable(group: &str) -> Result<&str, NodeFault> {
-    let is_step = matches!(group, "" | "." | "..");
-    if is_step || group.len() > NODE_GROUP_BYTES_MAX {
-        Err(NodeFault::Unsendable)
-    } else {
-        Ok(group)
-    }
 }
 
 /// A string as RFC 9651 writes it in a header.
@@ -357,13 +335,13 @@ fn quoted(key: &str) -> Result<HeaderValue, NodeFault> {
     value.filter(|_| is_plain && !key.is_empty()).ok_or(NodeFault::Unsendable)
 }
 
-fn body(group: &str) -> Bytes {
+fn body(group: &GroupId) -> Bytes {
     #[derive(Serialize)]
     struct Body<'a> {
         #[serde(rename = "groupId")]
         group: &'a str,
     }
-    serde_json::to_vec(&Body { group }).expect("a string is JSON").into()
+    serde_json::to_vec(&Body { group: group.as_str() }).expect("a string is JSON").into()
 }
 
 fn limits(deadline_ms: u64) -> CallLimits {

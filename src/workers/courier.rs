@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::engine::releases::{Action, NodeAnswer, Partners, Presence, Sight};
+use crate::engine::releases::{Action, NodeAnswer, Partners, Sight};
 use crate::ids::GroupId;
 use crate::limits::{NODE_CONNECT_SHARE, REASON_BYTES_MAX};
 use crate::metrics::Metrics;
@@ -27,8 +27,8 @@ pub trait Courier: Send + Sync {
     /// Whether the node may be called now, or is left alone.
     fn admit(&self, node: &str) -> Admission;
 
-    /// Whether the node is left alone now.
-    fn is_shunned(&self, node: &str) -> bool;
+    /// How its breaker stands.
+    fn breaker(&self, node: &str) -> BreakerState;
 
     /// Looks whether a group is on a node.
     fn look<'a>(
@@ -150,11 +150,8 @@ impl Courier for NodeCourier {
         Target::parse(node).map_or(Admission::Call, |target| self.client.admit(&target))
     }
 
-    fn is_shunned(&self, node: &str) -> bool {
-        let Ok(target) = Target::parse(node) else { return false };
-        let views = self.client.health().view((self.now)().uptime);
-        let mut known = views.iter().filter(|view| view.url == target.as_str());
-        known.any(|view| matches!(view.breaker, BreakerState::Open { .. }))
+    fn breaker(&self, node: &str) -> BreakerState {
+        Target::parse(node).map_or(BreakerState::Closed, |target| self.client.breaker(&target))
     }
 
     fn look<'a>(
@@ -169,9 +166,8 @@ impl Courier for NodeCourier {
                 Ok(target) => target,
                 Err(fault) => return unseen(&fault),
             };
-            match self.client.look(&target, group.as_str(), deadline_ms).await {
-                Ok(nodes::Sight::Present) => Sight::Told(Presence::Present),
-                Ok(nodes::Sight::Absent) => Sight::Told(Presence::Absent),
+            match self.client.look(&target, group, deadline_ms).await {
+                Ok(presence) => Sight::Told(presence),
                 Err(fault) => unseen(&fault),
             }
         })
@@ -187,12 +183,8 @@ impl Courier for NodeCourier {
                     return Answered { answer, reason: cut(&fault) };
                 }
             };
-            let action = match action {
-                Action::Create => nodes::Action::Create,
-                Action::Delete => nodes::Action::Delete,
-            };
             let began = (self.now)().uptime;
-            let came = self.client.call(&target, action, group.as_str(), key, deadline_ms).await;
+            let came = self.client.call(&target, action, group, key, deadline_ms).await;
             let reason = if came == nodes::NodeAnswer::Done { Box::default() } else { cut(&came) };
             let answer = match came {
                 nodes::NodeAnswer::Done => NodeAnswer::Done,

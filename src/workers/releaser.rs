@@ -32,17 +32,19 @@ use crate::engine::releases::{
 use crate::ids::{Lsn, MessageId, QueueName};
 use crate::limits::{
     OVERLOAD_RETRY_AFTER_S, RELEASE_DRAIN_MS, RELEASE_LEASE_DEADLINES, RELEASE_LEASE_MARGIN_MS,
-    RELEASES_RUNNING_MAX,
+    RELEASE_SHUNNED_PACE_MS, RELEASES_RUNNING_MAX,
 };
 use crate::metrics::Metrics;
 use crate::metrics::releases::TransactionEnd;
-use crate::outbound::breaker::Admission;
+use crate::outbound::breaker::{Admission, BreakerState};
 use crate::workers::courier::{Answered, NodeCall, Releasing};
 
 /// The worker.
 pub struct Releaser {
     work: Arc<Work>,
     runs: JoinSet<()>,
+    /// No message is leased before then.
+    lease_after: Instant,
 }
 
 /// What all runs share.
@@ -67,12 +69,21 @@ struct Held<'a> {
     transaction: Lsn,
 }
 
+/// What to do after a look at the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Wait until something happens.
+    Rest,
+    /// Look again soon: nodes are left alone.
+    Paced,
+}
+
 impl Releaser {
     /// A worker for these nodes.
     #[must_use]
     pub fn new(engine: Engine, releasing: Releasing, metrics: Arc<Metrics>) -> Releaser {
         let work = Work { engine, releasing, metrics, in_hand: InHand::default() };
-        Releaser { work: Arc::new(work), runs: JoinSet::new() }
+        Releaser { work: Arc::new(work), runs: JoinSet::new(), lease_after: Instant::now() }
     }
 
     /// Works until `drain` completes, then lets runs under way end for a moment.
@@ -88,7 +99,10 @@ impl Releaser {
             arrival.as_mut().enable();
             let since = self.work.engine.uptime();
             let wait_ms = match self.turn().await {
-                Ok(()) => self.work.engine.next_due_ms(&releases, since).map(|ms| ms.max(1)),
+                Ok(Turn::Rest) => {
+                    self.work.engine.next_due_ms(&releases, since).map(|ms| ms.max(1))
+                }
+                Ok(Turn::Paced) => Some(RELEASE_SHUNNED_PACE_MS),
                 Err(Rejection::OutcomeUnknown) => return,
                 Err(rejection) => {
                     tracing::warn!(?rejection, "releases wait for the log");
@@ -110,18 +124,23 @@ impl Releaser {
     }
 
     /// Leases what there is room for, and sets runs going.
-    async fn turn(&mut self) -> Result<(), Rejection> {
+    async fn turn(&mut self) -> Result<Turn, Rejection> {
         while self.runs.try_join_next().is_some() {}
-        let room = RELEASES_RUNNING_MAX.saturating_sub(self.runs.len());
-        if room == 0 {
-            return Ok(());
+        let Releasing { partners, courier, .. } = &self.work.releasing;
+        let is_paced =
+            partners.nodes.iter().any(|node| courier.breaker(node) != BreakerState::Closed);
+        let running_max = RELEASES_RUNNING_MAX.saturating_sub(self.runs.len());
+        let room = if is_paced { running_max.min(1) } else { running_max };
+        if room == 0 || is_paced && Instant::now() < self.lease_after {
+            return Ok(if is_paced { Turn::Paced } else { Turn::Rest });
         }
-        let deadline_ms = self.work.releasing.partners.deadline_ms;
+        let deadline_ms = partners.deadline_ms;
         let lease_ms = RELEASE_LEASE_DEADLINES * deadline_ms + RELEASE_LEASE_MARGIN_MS;
         for delivery in self.work.engine.lease_releases(room, lease_ms).await? {
             self.runs.spawn(Arc::clone(&self.work).run(delivery.receipt.message));
         }
-        Ok(())
+        self.lease_after = Instant::now() + Duration::from_millis(RELEASE_SHUNNED_PACE_MS);
+        Ok(if is_paced { Turn::Paced } else { Turn::Rest })
     }
 }
 
@@ -143,7 +162,7 @@ impl Work {
         let (held, waited) = self.in_hand.hold(course.transaction).await;
         if waited {
             // Whoever had it has gone on.
-            course = insist(|| self.engine.advance_transaction(course.transaction, vec![])).await?;
+            course = self.tell(course.transaction, Vec::new()).await?;
         }
         let over = self.carry_out(course).await;
         drop(held);
@@ -155,7 +174,7 @@ impl Work {
         self.metrics.releases.running.inc();
         let _running = Running(&self.metrics);
         let Some(found) = self.engine.transaction(id).await? else { return Ok(()) };
-        let begun = Arc::new(found.begun);
+        let (before, begun) = (found.phase, Arc::new(found.begun));
         loop {
             course = match course.task {
                 Task::Look(nodes) => {
@@ -171,11 +190,12 @@ impl Work {
                     self.tell(id, Vec::new()).await?
                 }
                 Task::Await => self.give_up_on_answers(id, begun.deadline_ms).await?,
-                Task::Over(phase) => {
+                // One that could not be healed was told of before.
+                Task::Over(phase) if phase != before => {
                     self.note(id, phase);
                     return Ok(());
                 }
-                Task::Gone => return Ok(()),
+                Task::Over(_) | Task::Gone => return Ok(()),
             };
         }
     }
@@ -305,7 +325,9 @@ impl Work {
             let Some(found) = self.engine.transaction(id).await? else { continue };
             let courier = &self.releasing.courier;
             // One that cannot be seen whole is not healed, so nothing is recorded for it.
-            if found.begun.nodes.iter().any(|node| courier.is_shunned(node)) {
+            let is_open =
+                |node: &Box<str>| matches!(courier.breaker(node), BreakerState::Open { .. });
+            if found.begun.nodes.iter().any(is_open) {
                 continue;
             }
             let Some(_held) = self.in_hand.try_hold(id) else { continue };

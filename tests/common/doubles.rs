@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Finished, PATIENCE, Server, Store, sillage};
+use super::{Client, Finished, PATIENCE, Server, Store, sillage};
 
 /// What `Signer::start` gives as `--key`.
 pub(crate) const SIGNER_KEY: &str = "sesame";
@@ -126,7 +126,7 @@ impl Signer {
         what: &str,
         holds: impl FnMut(&SignerStats) -> bool,
     ) -> SignerStats {
-        await_stats(&self.server, what, |stats: &SignerStats| stats.changes, holds)
+        await_stats(self.server.client(), what, |stats: &SignerStats| stats.changes, holds)
     }
 
     /// The double as a server, to signal, read or call it directly.
@@ -269,7 +269,7 @@ impl Receiver {
         what: &str,
         holds: impl FnMut(&ReceiverStats) -> bool,
     ) -> ReceiverStats {
-        await_stats(&self.server, what, |stats: &ReceiverStats| stats.changes, holds)
+        await_stats(self.server.client(), what, |stats: &ReceiverStats| stats.changes, holds)
     }
 
     /// The double as a server, to signal, read or call it directly.
@@ -285,13 +285,13 @@ impl Receiver {
 
 /// Reads what a double has seen, each time after something happened, until `holds` says yes.
 #[track_caller]
-fn await_stats<S: DeserializeOwned + Debug>(
-    server: &Server,
+pub(super) fn await_stats<S: DeserializeOwned + Debug>(
+    mut client: Client,
     what: &str,
     changes: impl Fn(&S) -> u64,
     mut holds: impl FnMut(&S) -> bool,
 ) -> S {
-    let (began, mut client) = (Instant::now(), server.client());
+    let began = Instant::now();
     let mut stats: S = client.get("/stats").expect(200).parse();
     while !holds(&stats) {
         assert!(began.elapsed() < PATIENCE, "still not so after {PATIENCE:?}: {what}\n{stats:?}");
@@ -301,7 +301,7 @@ fn await_stats<S: DeserializeOwned + Debug>(
 }
 
 #[track_caller]
-fn start_double(mut command: Command, arguments: &[&str]) -> Server {
+pub(super) fn start_double(mut command: Command, arguments: &[&str]) -> Server {
     command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(arguments);
     match Server::start(command) {
         Ok(server) => server,

@@ -10,6 +10,7 @@ mod client;
 mod doubles;
 mod formulas;
 mod messages;
+mod nodes;
 mod problems;
 mod server;
 
@@ -23,6 +24,7 @@ pub(crate) use formulas::{Formula, Material, body, list_all, numbered, shared_da
 pub(crate) use messages::{
     Message, Messages, Settled, lease, lease_waiting, queue_count, queue_status, settle,
 };
+pub(crate) use nodes::{Consistency, NodeRequest, NodeStats, Nodes};
 pub(crate) use problems::assert_problem;
 pub(crate) use server::{Finished, Server, Store, run, sillage};
 

@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("log", &["ids", "limits"]),
     ("state", &["formula", "ids", "limits", "record", "time"]),
     ("engine", &["formula", "ids", "limits", "log", "metrics", "record", "state", "time"]),
-    ("outbound", &["config", "ids", "limits", "metrics", "time"]),
+    ("outbound", &["config", "ids", "limits", "metrics", "record", "time"]),
     ("workers", &["config", "engine", "ids", "limits", "metrics", "outbound", "time"]),
     (
         "http",

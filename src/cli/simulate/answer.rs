@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use crate::config::units::parse_duration_ms;
-use crate::limits::SIMULATE_DELAY_MS_MAX;
+use crate::cli::simulate::step::Step;
 
 /// How the authority answers one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -86,50 +85,6 @@ impl TryFrom<RawAnswer> for Answer {
     }
 }
 
-/// One step of a script: an answer, and what it waits for, such as `502` or `200@300ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
-    /// What is answered.
-    pub(crate) answer: Answer,
-    /// Milliseconds before it; `None`: as chance has it.
-    pub(crate) delay_ms: Option<u64>,
-}
-
-/// The text is no step of a script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BadStep {
-    /// What stands before `@`.
-    Answer(BadAnswer),
-    /// What stands behind it.
-    Delay,
-}
-
-impl fmt::Display for BadStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BadStep::Answer(bad) => write!(f, "{bad}; a delay follows as in 200@300ms"),
-            BadStep::Delay => f.write_str("a delay is such as 300ms or 10s, at most an hour"),
-        }
-    }
-}
-
-impl std::error::Error for BadStep {}
-
-impl FromStr for Step {
-    type Err = BadStep;
-
-    fn from_str(text: &str) -> Result<Step, BadStep> {
-        let (answer, delay) = match text.split_once('@') {
-            Some((answer, delay)) => (answer, Some(delay)),
-            None => (text, None),
-        };
-        let answer = answer.parse().map_err(BadStep::Answer)?;
-        let read = |delay| parse_duration_ms(delay).filter(|ms| *ms <= SIMULATE_DELAY_MS_MAX);
-        let delay_ms = delay.map(|delay| read(delay).ok_or(BadStep::Delay)).transpose()?;
-        Ok(Step { answer, delay_ms })
-    }
-}
-
 /// How calls are answered until further notice, as `POST /behave` has it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -162,7 +117,7 @@ impl Rule {
     };
 
     /// One step of a script as a rule for one call.
-    pub(crate) fn of_step(step: Step) -> Rule {
+    pub(crate) fn of_step(step: Step<Answer>) -> Rule {
         Rule { answer: step.answer, delay_ms: step.delay_ms, ..Rule::USUAL }
     }
 }
@@ -170,27 +125,6 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn step(text: &str) -> Result<Step, BadStep> {
-        text.parse()
-    }
-
-    #[test]
-    fn steps_are_read_with_and_without_a_delay() {
-        assert_eq!(step("502"), Ok(Step { answer: Answer::Status(502), delay_ms: None }));
-        assert_eq!(step("200@300ms"), Ok(Step { answer: Answer::Sign, delay_ms: Some(300) }));
-        assert_eq!(step("hang"), Ok(Step { answer: Answer::Hang, delay_ms: None }));
-    }
-
-    #[test]
-    fn what_is_no_step_is_refused() {
-        for text in ["", "199", "302", "600", "99999", "nothing", "@1s", "Hang"] {
-            assert_eq!(step(text), Err(BadStep::Answer(BadAnswer)), "{text}");
-        }
-        for text in ["200@", "200@3", "200@2h", "200@1s@1s"] {
-            assert_eq!(step(text), Err(BadStep::Delay), "{text}");
-        }
-    }
 
     #[test]
     fn rules_are_read_from_json_and_misspelt_ones_refused() {

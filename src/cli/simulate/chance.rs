@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::simulate::answer::Answer;
@@ -26,7 +27,8 @@ pub(crate) fn random_of(seed: u64, subject: &str, call: u64) -> fastrand::Rng {
 }
 
 /// A share of all calls, from 0 to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
 pub(crate) struct Share(f64);
 
 /// The text is no share.
@@ -45,12 +47,24 @@ impl FromStr for Share {
     type Err = BadShare;
 
     fn from_str(text: &str) -> Result<Share, BadShare> {
-        let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-        share.map(Share).ok_or(BadShare)
+        text.parse::<f64>().map_err(|_| BadShare)?.try_into()
+    }
+}
+
+impl TryFrom<f64> for Share {
+    type Error = BadShare;
+
+    fn try_from(number: f64) -> Result<Share, BadShare> {
+        if (0.0..=1.0).contains(&number) { Ok(Share(number)) } else { Err(BadShare) }
     }
 }
 
 impl Share {
+    /// As a number from 0 to 1.
+    pub(crate) fn fraction(self) -> f64 {
+        self.0
+    }
+
     /// Draws whether a call is one of them.
     pub(crate) fn draw(self, random: &mut fastrand::Rng) -> bool {
         random.f64() < self.0

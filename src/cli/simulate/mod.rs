@@ -2,34 +2,43 @@
 //!
 //! ```text
 //! sillage serve ── GET /crypto/sign ─► simulate signer     an authority: slow, strict, unreliable
-//!               └─ POST /any/path ───► simulate receiver   whoever wants to be told
+//!               ├─ POST /any/path ───► simulate receiver   whoever wants to be told
+//!               └─ POST /v1/group/ ──► simulate nodes      partners that hold groups, or do not
 //! ```
 //!
-//! Both serve HTTP on one thread (`server`), print a line for each call, count what they see
+//! All serve HTTP on one thread (`server`), print a line for each call, count what they see
 //! (`GET /stats`) and are told at run time how to behave (`POST /behave`). What they decide is
-//! decided by pure code that takes the time and the seed: `window`, `chance`, `answer`, `mode`.
+//! decided by pure code that takes the time and the seed: `window`, `chance`, `answer`, `mode`,
+//! `node`.
 //!
 //! They keep nothing on disk and keep no secret: they are not for production.
 
 mod answer;
 mod chance;
+mod nodes;
+mod outcome;
 mod receiver;
+mod recent;
 mod server;
 mod signer;
+mod step;
 mod voice;
 mod window;
 
+pub(crate) use nodes::BadNodes;
+
+use std::io::Write;
 use std::net::SocketAddr;
 
 use crate::cli::events;
 use crate::cli::failure::{Exit, Failure};
 use crate::config::{LogFormat, LogLevel};
 
-/// Play the authority that seals or the receiver of hooks, to try Sillage and to test it
+/// Play the authority that seals, the receiver of hooks or partner nodes, to try Sillage and test it
 ///
 /// The signer is an authority as it is in the field: slow, failing for minutes, and strict about
 /// its rate. The receiver is whoever subscribed to hooks: it verifies signatures and, if asked to,
-/// fails, dawdles or redirects.
+/// fails, dawdles or redirects. The nodes hold groups, and fail in every way that nodes fail.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A full loop, in three terminals:
@@ -49,9 +58,10 @@ pub(crate) struct SimulateArgs {
 enum Part {
     Signer(signer::SignerArgs),
     Receiver(receiver::ReceiverArgs),
+    Nodes(nodes::NodesArgs),
 }
 
-/// What both doubles are told.
+/// What all doubles are told.
 #[derive(Debug, clap::Args)]
 struct Stage {
     /// Where to listen; port 0 lets the system choose one and prints it
@@ -86,9 +96,10 @@ impl Stage {
 }
 
 /// Plays the part until a signal.
-pub(crate) fn run(arguments: &SimulateArgs) -> Result<Exit, Failure> {
+pub(crate) fn run(arguments: &SimulateArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     match &arguments.part {
         Part::Signer(arguments) => signer::run(arguments),
         Part::Receiver(arguments) => receiver::run(arguments),
+        Part::Nodes(arguments) => nodes::run(arguments, out),
     }
 }

@@ -24,6 +24,7 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
@@ -34,6 +35,8 @@ use crate::limits::{CONNECTION_BUFFER_BYTES_MAX, SIMULATE_BODY_BYTES_MAX, SIMULA
 /// A call, read to its end.
 #[derive(Debug)]
 pub(super) struct Visit {
+    /// Which of the part's addresses it came to, counted from 0.
+    pub(super) place: usize,
     /// Counts all calls of this process, from 1. The answer's `X-Request-Id` says it, too.
     pub(super) number: u64,
     /// Microseconds after the start at which it had come whole. Never less than those of the
@@ -128,10 +131,19 @@ impl Changes {
     }
 }
 
+/// Microseconds as milliseconds with three decimals.
+#[allow(clippy::cast_precision_loss, reason = "exact for three centuries")]
+pub(super) fn ms(us: u64) -> f64 {
+    us as f64 / 1000.0
+}
+
 /// A part that can be played.
 pub(super) trait Double: Send + Sync + 'static {
     /// Its name in what is printed.
     const NAME: &str;
+
+    /// Told, before the first call, where it listens.
+    fn opened(&self, _addresses: &[SocketAddr]) {}
 
     /// Answers a call, or never does. Dropped when the client leaves.
     fn answer(&self, visit: Visit) -> impl Future<Output = Reply> + Send;
@@ -140,20 +152,20 @@ pub(super) trait Double: Send + Sync + 'static {
     fn sum_up(&self);
 }
 
-/// Plays the part until a signal. What is under way then is cut off: nobody is to wait for an
-/// answer that was never to come.
-pub(super) fn play<D: Double>(address: SocketAddr, double: D) -> Result<Exit, Failure> {
+/// Plays the part at these addresses until a signal. What is under way then is cut off: nobody is
+/// to wait for an answer that was never to come.
+pub(super) fn play<D: Double>(addresses: &[SocketAddr], double: Arc<D>) -> Result<Exit, Failure> {
     let connections_max = system::connections_max()?;
-    let double = Arc::new(double);
     system::runtime()?.block_on(async {
-        let cannot_listen = |error| Failure::Listen { address, error };
-        let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
-        let address = listener.local_addr().map_err(cannot_listen)?;
-        // Before the line that says so: whoever reads it may send a signal at once.
+        let (listeners, addresses) = listen(addresses).await?;
+        // Before the lines that say so: whoever reads them may send a signal at once.
         let ended = ended()?;
-        let r#try = format_args!("curl http://{address}/stats");
-        info!(%address, part = D::NAME, %r#try, "listening");
-        let serving = pin!(accept(listener, Arc::clone(&double), connections_max));
+        for address in &addresses {
+            let r#try = format_args!("curl http://{address}/stats");
+            info!(%address, part = D::NAME, %r#try, "listening");
+        }
+        double.opened(&addresses);
+        let serving = pin!(accept_all(listeners, Arc::clone(&double), connections_max));
         tokio::select! {
             served = serving => served.map_err(|error| Failure::System { what: "serving", error }),
             () = ended => Ok(()),
@@ -161,6 +173,18 @@ pub(super) fn play<D: Double>(address: SocketAddr, double: D) -> Result<Exit, Fa
     })?;
     double.sum_up();
     Ok(Exit::Success)
+}
+
+/// Listens on all of them, and says where that is.
+async fn listen(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), Failure> {
+    let (mut listeners, mut opened) = (Vec::new(), Vec::new());
+    for &address in addresses {
+        let cannot_listen = |error| Failure::Listen { address, error };
+        let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
+        opened.push(listener.local_addr().map_err(cannot_listen)?);
+        listeners.push(listener);
+    }
+    Ok((listeners, opened))
 }
 
 /// Resolves at the first signal that asks to end.
@@ -178,21 +202,40 @@ fn ended() -> Result<impl Future<Output = ()>, Failure> {
     })
 }
 
-async fn accept<D: Double>(
-    listener: TcpListener,
+/// Accepts at all of them. Ends only when one of them cannot any more.
+async fn accept_all<D: Double>(
+    listeners: Vec<TcpListener>,
     double: Arc<D>,
     connections_max: usize,
 ) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(connections_max));
-    let reception = Arc::new(Reception { double, begun: Instant::now(), calls: AtomicU64::new(0) });
+    let reception = Arc::new(Reception {
+        double,
+        begun: Instant::now(),
+        calls: AtomicU64::new(0),
+        seats: Arc::new(Semaphore::new(connections_max)),
+    });
+    let mut accepting = JoinSet::new();
+    for (place, listener) in listeners.into_iter().enumerate() {
+        accepting.spawn(accept(place, listener, Arc::clone(&reception)));
+    }
+    let ended = accepting.join_next().await.expect("a part has an address");
+    ended.unwrap_or_else(|fault| Err(io::Error::other(fault)))
+}
+
+async fn accept<D: Double>(
+    place: usize,
+    listener: TcpListener,
+    reception: Arc<Reception<D>>,
+) -> io::Result<()> {
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+        let seats = Arc::clone(&reception.seats);
+        let seat = seats.acquire_owned().await.expect("it is never closed");
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         let reception = Arc::clone(&reception);
         tokio::spawn(async move {
-            reception.converse(stream).await;
-            drop(place);
+            reception.converse(place, stream).await;
+            drop(seat);
         });
     }
 }
@@ -202,6 +245,8 @@ struct Reception<D> {
     double: Arc<D>,
     begun: Instant,
     calls: AtomicU64,
+    /// One for each connection that may be open.
+    seats: Arc<Semaphore>,
 }
 
 /// Makes hyper close the connection without an answer.
@@ -217,8 +262,8 @@ impl std::fmt::Display for Severed {
 impl std::error::Error for Severed {}
 
 impl<D: Double> Reception<D> {
-    async fn converse(self: Arc<Self>, stream: TcpStream) {
-        let service = service_fn(|request| self.receive(request));
+    async fn converse(self: Arc<Self>, place: usize, stream: TcpStream) {
+        let service = service_fn(|request| self.receive(place, request));
         let connection = http1::Builder::new()
             .max_buf_size(CONNECTION_BUFFER_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service);
@@ -226,7 +271,11 @@ impl<D: Double> Reception<D> {
         drop(connection.await);
     }
 
-    async fn receive(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Severed> {
+    async fn receive(
+        &self,
+        place: usize,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Severed> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let (head, body) = request.into_parts();
         let reply = match Limited::new(body, SIMULATE_BODY_BYTES_MAX).collect().await {
@@ -235,6 +284,7 @@ impl<D: Double> Reception<D> {
                 let query = head.uri.query().unwrap_or_default().as_bytes();
                 let elapsed_us = self.begun.elapsed().as_micros();
                 let visit = Visit {
+                    place,
                     number,
                     at_us: u64::try_from(elapsed_us).unwrap_or(u64::MAX),
                     method: head.method,

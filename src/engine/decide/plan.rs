@@ -171,7 +171,12 @@ fn is_untold(node: &Node) -> bool {
 #[must_use]
 pub fn backoff_ms(round: u32, random: u64) -> u64 {
     let factor = 1_u64.checked_shl(round.saturating_sub(1)).unwrap_or(u64::MAX);
-    let even_ms = RELEASE_BACKOFF_BASE_MS.saturating_mul(factor).min(RELEASE_BACKOFF_CAP_MS);
+    spread_ms(RELEASE_BACKOFF_BASE_MS.saturating_mul(factor).min(RELEASE_BACKOFF_CAP_MS), random)
+}
+
+/// A wait, spread by a tenth both ways, so that what failed together is not tried together again.
+#[must_use]
+pub fn spread_ms(even_ms: u64, random: u64) -> u64 {
     let spread_ms = even_ms / 10;
     even_ms - spread_ms + random % (2 * spread_ms + 1)
 }

@@ -8,7 +8,7 @@
 
 use super::formulas::{first_use, spend};
 use super::hooks::owed;
-use super::plan::{Next, backoff_ms, plan};
+use super::plan::{Next, backoff_ms, plan, spread_ms};
 use super::queues::touched;
 use super::{Circumstances, Draft, Refusal, Reply, Verdict};
 use crate::engine::command::releases::{
@@ -19,7 +19,7 @@ use crate::formula::Fingerprint;
 use crate::ids::{GroupId, Lsn, MessageId, QueueName};
 use crate::limits::{
     FLOW_TRIES_MAX, REASON_BYTES_MAX, RELEASE_BACKOFF_BASE_MS, RELEASE_BACKOFF_CAP_MS,
-    TRANSACTIONS_OPEN_MAX, TRIES_MAX,
+    RELEASE_SHUNNED_DELAY_MS, TRANSACTIONS_OPEN_MAX, TRIES_MAX,
 };
 use crate::record::hooks::{Event, Happening};
 use crate::record::releases::{
@@ -303,16 +303,17 @@ impl Going<'_> {
     /// Until the next try; longer while nodes are left alone.
     fn delay_ms(&self, delayed: Delayed) -> u64 {
         let now = self.circumstances.now.uptime;
-        let round = match delayed {
-            Delayed::TryOver => self.transaction.tries + 1,
-            Delayed::Shunned => 1,
+        let token = self.circumstances.token;
+        let even_ms = match delayed {
+            Delayed::TryOver => backoff_ms(self.transaction.tries + 1, token),
+            Delayed::Shunned => spread_ms(RELEASE_SHUNNED_DELAY_MS, token),
         };
         let shunned_ms = |node: &Node| match node.standing {
             Standing::Shunned { until } => until.since_ms(now),
             _ => 0,
         };
         let shunned_ms = self.transaction.nodes.iter().map(shunned_ms).max().unwrap_or(0);
-        backoff_ms(round, self.circumstances.token).max(shunned_ms)
+        even_ms.max(shunned_ms)
     }
 
     fn end(&mut self, end: End) {

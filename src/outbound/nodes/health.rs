@@ -122,6 +122,14 @@ impl Health {
         admission
     }
 
+    /// How the breaker of this node stands now; closed if nothing is known of it.
+    #[must_use]
+    pub fn breaker(&self, target: &Target, now: Uptime) -> BreakerState {
+        let nodes = self.lock();
+        let known = nodes.iter().find(|node| *node.url == *target.as_str());
+        known.map_or(BreakerState::Closed, |node| node.breaker.state(now))
+    }
+
     /// Counts a call that took so long and has ended now.
     pub fn note(
         &self,

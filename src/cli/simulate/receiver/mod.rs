@@ -15,7 +15,7 @@ mod conduct;
 mod judge;
 mod stats;
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hyper::header::{LOCATION, RETRY_AFTER};
@@ -25,9 +25,10 @@ use tracing::{info, warn};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::simulate::Stage;
 use crate::cli::simulate::chance::random_of;
+use crate::cli::simulate::outcome::Outcome;
 use crate::cli::simulate::receiver::conduct::{Conduct, Conducts, Ending, Mode};
 use crate::cli::simulate::receiver::judge::Verdict;
-use crate::cli::simulate::receiver::stats::{Arrival, Outcome, Stats, Ticket};
+use crate::cli::simulate::receiver::stats::{Arrival, Stats, Ticket};
 use crate::cli::simulate::server::{self, Changes, Double, Reply, Visit};
 use crate::cli::simulate::voice::shown;
 use crate::cli::system;
@@ -88,7 +89,7 @@ pub(crate) fn run(arguments: &ReceiverArgs) -> Result<Exit, Failure> {
         desk: Mutex::new(desk),
         changes: Changes::new(),
     };
-    server::play(arguments.stage.listen, receiver)
+    server::play(&[arguments.stage.listen], Arc::new(receiver))
 }
 
 /// Whoever wants to be told.
@@ -223,7 +224,7 @@ impl Receiver {
             visit.number,
             shown(&visit.path),
             ticket.verdict.words(),
-            outcome.words(),
+            outcome.name(),
             standing.words(),
             shown(&String::from_utf8_lossy(&visit.body))
         );

@@ -1,38 +1,14 @@
 //! What the receiver has seen, as `GET /stats` shows it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::cli::simulate::outcome::Outcome;
 use crate::cli::simulate::receiver::judge::Verdict;
-use crate::cli::simulate::server::Visit;
+use crate::cli::simulate::recent::Recent;
+use crate::cli::simulate::server::{Visit, ms};
 use crate::limits::{SIMULATE_DELIVERIES_MAX, SIMULATE_IDS_MAX};
-
-/// What became of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It was answered with this status.
-    Status(u16),
-    /// Its connection was closed, as told.
-    Severed,
-    /// The client left before it was answered.
-    Left,
-}
-
-impl Outcome {
-    /// Its key in `by_status`, and what is said of it.
-    pub(super) fn words(self) -> String {
-        match self {
-            Outcome::Status(status) => status.to_string(),
-            Outcome::Severed => "severed".to_owned(),
-            Outcome::Left => "left".to_owned(),
-        }
-    }
-
-    fn is_accepted(self) -> bool {
-        matches!(self, Outcome::Status(200..300))
-    }
-}
 
 /// Whether a delivery that was accepted had been before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +46,10 @@ pub(super) struct Arrival {
 
 impl Arrival {
     /// What is kept of a call.
-    #[allow(clippy::cast_precision_loss, reason = "exact for three centuries")]
     pub(super) fn of(visit: &Visit, verdict: Verdict) -> Arrival {
         let text = |name: &str| visit.header(name).map(str::to_owned);
         Arrival {
-            at_ms: visit.at_us as f64 / 1000.0,
+            at_ms: ms(visit.at_us),
             path: visit.path.clone(),
             webhook_id: text("webhook-id"),
             timestamp: text("webhook-timestamp"),
@@ -126,15 +101,25 @@ pub(super) struct Counts {
 }
 
 /// Everything that is counted and kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stats {
     counts: Counts,
     by_status: BTreeMap<String, u64>,
     by_path: BTreeMap<String, u64>,
-    ids: HashMap<String, IdCounts>,
-    /// The ids in the order in which they came first.
-    order: VecDeque<String>,
+    ids: Recent<IdCounts>,
     deliveries: Vec<Delivery>,
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats {
+            counts: Counts::default(),
+            by_status: BTreeMap::new(),
+            by_path: BTreeMap::new(),
+            ids: Recent::new(SIMULATE_IDS_MAX),
+            deliveries: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -181,7 +166,7 @@ impl Stats {
             *self.by_path.entry(arrival.path.clone()).or_default() += 1;
         }
         let attempt = id.as_ref().map_or(0, |id| {
-            let counts = self.counts_of(id);
+            let counts = self.ids.of(id);
             counts.calls += 1;
             counts.calls
         });
@@ -196,18 +181,18 @@ impl Stats {
     /// Counts what became of it.
     pub(super) fn end(&mut self, ticket: &Ticket, outcome: Outcome) -> Standing {
         self.counts.under_way -= 1;
-        *self.by_status.entry(outcome.words()).or_default() += 1;
+        *self.by_status.entry(outcome.name()).or_default() += 1;
         if let (Some(place), Outcome::Status(status)) = (ticket.place, outcome) {
             self.deliveries[place].status = Some(status);
         }
-        if !outcome.is_accepted() {
+        if !matches!(outcome, Outcome::Status(200..300)) {
             return Standing::Fresh;
         }
         self.counts.accepted += 1;
         let Some(id) = &ticket.id else {
             return Standing::Fresh;
         };
-        let of_id = self.counts_of(id);
+        let of_id = self.ids.of(id);
         of_id.accepted += 1;
         if of_id.accepted == 1 {
             return Standing::Fresh;
@@ -227,18 +212,6 @@ impl Stats {
             by_id: self.ids.iter().map(of_id).collect(),
             deliveries: &self.deliveries,
         }
-    }
-
-    fn counts_of(&mut self, id: &str) -> &mut IdCounts {
-        if !self.ids.contains_key(id) {
-            if self.order.len() == SIMULATE_IDS_MAX
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.ids.remove(&oldest);
-            }
-            self.order.push_back(id.to_owned());
-        }
-        self.ids.entry(id.to_owned()).or_default()
     }
 }
 

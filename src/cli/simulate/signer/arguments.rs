@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::cli::failure::Failure;
 use crate::cli::input::InputError;
 use crate::cli::simulate::Stage;
-use crate::cli::simulate::answer::{BadStep, Step};
+use crate::cli::simulate::answer::{Answer, BadAnswer};
 use crate::cli::simulate::chance::{Chances, Latency, Share};
+use crate::cli::simulate::step::{BadStep, Step};
 use crate::cli::simulate::window::Rate;
 use crate::limits::SIMULATE_DEGRADED_S_MAX;
 
@@ -59,7 +60,7 @@ pub(crate) struct SignerArgs {
     wrong: Share,
     /// What the first, second, … call for a signature is answered with; then as usual
     #[arg(long = "answer", value_name = "ANSWER[@DELAY]")]
-    answers: Vec<Step>,
+    answers: Vec<Step<Answer>>,
     /// A file of such answers, one a line
     #[arg(long, value_name = "FILE", conflicts_with = "answers")]
     script: Option<PathBuf>,
@@ -70,7 +71,7 @@ pub(crate) struct SignerArgs {
 
 impl SignerArgs {
     /// What the first calls for a signature are answered with.
-    pub(super) fn script(&self) -> Result<Vec<Step>, Failure> {
+    pub(super) fn script(&self) -> Result<Vec<Step<Answer>>, Failure> {
         self.script.as_deref().map_or_else(|| Ok(self.answers.clone()), read_script)
     }
 
@@ -88,14 +89,15 @@ impl SignerArgs {
 }
 
 /// Reads a script: one step a line; empty lines and those that begin with `#` say nothing.
-fn read_script(path: &Path) -> Result<Vec<Step>, Failure> {
+fn read_script(path: &Path) -> Result<Vec<Step<Answer>>, Failure> {
     let failed = |error| Failure::Input { path: path.to_owned(), error };
     let text = std::fs::read_to_string(path).map_err(|e| failed(InputError::Unreadable(e)))?;
     let lines = (1..).zip(text.lines().map(str::trim));
     let steps = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let expected = "an answer such as 502, hang or 200@300ms";
     let read = |(line, step): (u64, &str)| {
-        step.parse().map_err(|_: BadStep| failed(InputError::Malformed { line, expected }))
+        step.parse()
+            .map_err(|_: BadStep<BadAnswer>| failed(InputError::Malformed { line, expected }))
     };
     steps.map(read).collect()
 }

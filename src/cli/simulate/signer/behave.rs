@@ -15,15 +15,16 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::cli::simulate::answer::{BadStep, Rule, Step};
+use crate::cli::simulate::answer::{Answer, BadAnswer, Rule};
 use crate::cli::simulate::signer::stats::Call;
+use crate::cli::simulate::step::{BadStep, Step};
 use crate::limits::SIMULATE_RULES_MAX;
 
 /// How calls are to be answered.
 #[derive(Debug)]
 pub(super) struct Rules {
     of_messages: BTreeMap<String, Rule>,
-    script: VecDeque<Step>,
+    script: VecDeque<Step<Answer>>,
     sign: Rule,
     verify: Rule,
     probe: Rule,
@@ -42,7 +43,7 @@ pub(super) enum Fault {
     /// No JSON object, or a member that is not known or has no sane value.
     Malformed(serde_json::Error),
     /// A step of the script.
-    Step(BadStep),
+    Step(BadStep<BadAnswer>),
     /// There are `SIMULATE_RULES_MAX` already.
     TooMany,
 }
@@ -70,7 +71,7 @@ struct Settings {
 
 impl Rules {
     /// Only the script.
-    pub(super) fn new(script: Vec<Step>) -> Rules {
+    pub(super) fn new(script: Vec<Step<Answer>>) -> Rules {
         let [sign, verify, probe] = [Rule::USUAL, Rule::USUAL, Rule::USUAL];
         Rules { of_messages: BTreeMap::new(), script: script.into(), sign, verify, probe }
     }
@@ -129,7 +130,7 @@ impl Rules {
         let script = settings.script.map(|steps| {
             steps.iter().map(|step| step.parse().map_err(Fault::Step)).collect::<Result<_, _>>()
         });
-        let script: Option<VecDeque<Step>> = script.transpose()?;
+        let script: Option<VecDeque<Step<Answer>>> = script.transpose()?;
         if script.as_ref().is_some_and(|script| script.len() > SIMULATE_RULES_MAX) {
             return Err(Fault::TooMany);
         }
@@ -157,7 +158,6 @@ fn take_turn(rule: &mut Rule) -> Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::simulate::answer::Answer;
 
     fn answers(rules: &mut Rules, message: &str, calls: usize) -> Vec<Answer> {
         (0..calls).map(|_| rules.next(Call::Sign, message).answer).collect()

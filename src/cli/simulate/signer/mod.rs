@@ -23,7 +23,7 @@ mod voice;
 
 pub(super) use arguments::SignerArgs;
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hyper::header::{AUTHORIZATION, RETRY_AFTER};
@@ -34,11 +34,12 @@ use tracing::{info, warn};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::simulate::answer::{Answer, Rule};
 use crate::cli::simulate::chance::Chances;
+use crate::cli::simulate::outcome::Outcome;
 use crate::cli::simulate::server::{self, Changes, Double, Reply, Visit};
 use crate::cli::simulate::signer::behave::Rules;
 use crate::cli::simulate::signer::key::Key;
-use crate::cli::simulate::signer::stats::{Call, Outcome, Stats};
-use crate::cli::simulate::signer::voice::{Subject, line_of};
+use crate::cli::simulate::signer::stats::{Call, Stats};
+use crate::cli::simulate::signer::voice::{Subject, line_of, words_of};
 use crate::cli::simulate::voice::shown;
 use crate::cli::simulate::window::{Rate, Verdict, Window};
 use crate::cli::system;
@@ -62,7 +63,7 @@ pub(super) fn run(arguments: &SignerArgs) -> Result<Exit, Failure> {
         stats: Stats::default(),
     };
     let (desk, changes) = (Mutex::new(desk), Changes::new());
-    server::play(arguments.stage.listen, Signer { key, chances, desk, changes })
+    server::play(&[arguments.stage.listen], Arc::new(Signer { key, chances, desk, changes }))
 }
 
 /// The authority.
@@ -214,7 +215,7 @@ impl Signer {
             Some(wait_s) => reply.with(RETRY_AFTER, &wait_s.to_string()),
             None => reply,
         };
-        (after, outcome, format!("{} after {} ms", outcome.words(plan.answer), plan.delay_ms))
+        (after, outcome, format!("{} after {} ms", words_of(outcome, plan.answer), plan.delay_ms))
     }
 
     /// What the call asked for.

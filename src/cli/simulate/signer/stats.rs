@@ -1,11 +1,13 @@
 //! What the authority has seen, as `GET /stats` shows it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::cli::simulate::answer::Answer;
 use crate::cli::simulate::chance::Health;
+use crate::cli::simulate::outcome::Outcome;
+use crate::cli::simulate::recent::Recent;
+use crate::cli::simulate::server::ms;
 use crate::cli::simulate::window::Window;
 use crate::limits::{SIMULATE_MESSAGE_ARRIVALS_MAX, SIMULATE_MESSAGES_MAX};
 
@@ -20,46 +22,19 @@ pub(super) enum Call {
     Probe,
 }
 
-/// What became of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It was answered with this status.
-    Status(u16),
-    /// Its connection was closed, as told.
-    Severed,
-    /// The client left before it was answered.
-    Left,
-}
-
-impl Outcome {
-    /// Its key in `by_status`.
-    fn name(self) -> String {
-        match self {
-            Outcome::Status(status) => status.to_string(),
-            Outcome::Severed => "severed".to_owned(),
-            Outcome::Left => "left".to_owned(),
-        }
-    }
-
-    /// What is said of an answer that was planned so.
-    pub(super) fn words(self, planned: Answer) -> String {
-        let name = self.name();
-        match planned {
-            Answer::Wrong => format!("{name} with a wrong signature"),
-            Answer::Garbage => format!("{name} with garbage"),
-            _ => name,
-        }
-    }
-}
-
 /// Everything that is counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stats {
     counts: Counts,
     by_status: BTreeMap<String, u64>,
-    messages: HashMap<String, Message>,
-    /// The messages in the order in which they were first heard of.
-    order: VecDeque<String>,
+    messages: Recent<Message>,
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        let messages = Recent::new(SIMULATE_MESSAGES_MAX);
+        Stats { counts: Counts::default(), by_status: BTreeMap::new(), messages }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -114,7 +89,7 @@ impl Stats {
         if call != Call::Sign {
             return;
         }
-        let message = self.message(message);
+        let message = self.messages.of(message);
         message.calls += 1;
         message.under_way += 1;
         if message.arrivals_us.len() < SIMULATE_MESSAGE_ARRIVALS_MAX {
@@ -140,7 +115,7 @@ impl Stats {
 
     /// What chance has had in store for the message.
     pub(super) fn health(&mut self, message: &str) -> &mut Health {
-        &mut self.message(message).health
+        &mut self.messages.of(message).health
     }
 
     /// What `GET /stats` shows.
@@ -158,24 +133,6 @@ impl Stats {
             per_message: self.messages.iter().map(shown).collect(),
         }
     }
-
-    fn message(&mut self, name: &str) -> &mut Message {
-        if !self.messages.contains_key(name) {
-            if self.order.len() == SIMULATE_MESSAGES_MAX
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.messages.remove(&oldest);
-            }
-            self.order.push_back(name.to_owned());
-        }
-        self.messages.entry(name.to_owned()).or_default()
-    }
-}
-
-/// Microseconds as milliseconds with three decimals.
-#[allow(clippy::cast_precision_loss, reason = "exact for three centuries")]
-fn ms(us: u64) -> f64 {
-    us as f64 / 1000.0
 }
 
 #[derive(Debug, Serialize)]
@@ -223,8 +180,8 @@ mod tests {
         for number in 0..=SIMULATE_MESSAGES_MAX {
             stats.begin(Call::Sign, &number.to_string(), 0);
         }
-        assert_eq!(stats.messages.len(), SIMULATE_MESSAGES_MAX);
-        assert!(!stats.messages.contains_key("0"));
+        assert_eq!(stats.messages.iter().count(), SIMULATE_MESSAGES_MAX);
+        assert!(stats.messages.get_mut("0").is_none());
         for number in 0..=SIMULATE_MESSAGES_MAX {
             stats.end(Call::Sign, &number.to_string(), Outcome::Status(200));
         }

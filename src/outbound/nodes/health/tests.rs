@@ -52,6 +52,9 @@ fn one_node_that_fails_opens_its_own_breaker_only() {
         health.note(&configured[0], CallKind::Look, Noted::Failed(&timed_out()), 9, at(ms));
     }
     let until = Uptime(u64::from(NODE_FAILURES_MAX) - 1 + BREAKER_OPEN_MS);
+    assert_eq!(health.breaker(&configured[0], Uptime(5)), BreakerState::Open { until });
+    // Asking how it stands lets no probe through.
+    assert_eq!(health.breaker(&configured[0], until), BreakerState::HalfOpen);
     assert_eq!(health.admit(&configured[0], Uptime(5)), Admission::Refused { until });
     assert_eq!(health.admit(&configured[1], Uptime(5)), Admission::Call);
     assert_eq!(health.admit(&configured[0], until), Admission::Probe);
@@ -139,6 +142,9 @@ fn strangers_are_known_too_but_never_in_place_of_configured_nodes_or_without_bou
         health.note(&stranger(n), CallKind::Look, Noted::Well, 1, at(2000 + n as u64));
     }
     assert_eq!(health.view(Uptime(9000)).len(), NODES_KNOWN_MAX);
+    // Who is not known is well, and is not known by being asked about either.
+    assert_eq!(health.breaker(&target("http://new.example/"), Uptime(9000)), BreakerState::Closed);
+    assert!(!health.view(Uptime(9000)).iter().any(|node| node.url == "http://new.example/"));
 }
 
 #[test]
