@@ -407,6 +407,13 @@ pub const EXPORT_LINE_BYTES_MAX: usize = NDJSON_LINE_BYTES_MAX + 1024;
 pub const IMPORT_CHUNK_LINES: usize = BATCH_ITEMS_MAX;
 /// Bytes of formulas after which it stores them before they are so many.
 pub const IMPORT_CHUNK_BYTES: usize = 2 << 20;
+/// Seconds that the client asks a server to wait within one call. Far enough below
+/// `CLIENT_DEADLINE_MS` that an answer given at the last moment still arrives.
+pub const CLIENT_PREFER_WAIT_S_MAX: u64 = 30;
+/// Wait before the client asks again for what is not at an end; it doubles from time to time.
+pub const CLIENT_POLL_BASE_MS: u64 = 100;
+/// Longest such wait: nobody notices two seconds in a wait that is that long already.
+pub const CLIENT_POLL_CAP_MS: u64 = 2000;
 /// Formulas after which the progress of an export is shown anew.
 pub const EXPORT_PROGRESS_EVERY: u64 = 1024;
 /// Invalid formulas that `submit` describes; more are counted.
@@ -443,6 +450,8 @@ const _: () = assert!(CLIENT_DEADLINE_MS > LEASE_WAIT_MS_MAX);
 // A line of the sums: 64 digits, and a name of up to 40 bytes; one of the manifest is as long.
 const _: () = assert!(ARCHIVE_MEMBERS_MAX as u64 * 128 <= ARCHIVE_TEXT_BYTES_MAX);
 const _: () = assert!(CLIENT_BACKOFF_BASE_MS <= CLIENT_BACKOFF_CAP_MS);
+const _: () = assert!(CLIENT_PREFER_WAIT_S_MAX * 1000 < CLIENT_DEADLINE_MS);
+const _: () = assert!(CLIENT_PREFER_WAIT_S_MAX <= PREFER_WAIT_S_MAX);
 const _: () = assert!(STATE_LAYERS_MAX > 0);
 const _: () = assert!(IMAGE_ENTRY_BYTES_MAX >= 2 * HISTORY_MAX * (REASON_BYTES_MAX + 64));
 const _: () = assert!(IMAGE_ENTRY_BYTES_MAX >= 2 * HOOK_URL_BYTES_MAX);

@@ -96,6 +96,67 @@ fn the_demonstration_of_kill_9_in_the_readme_ends_as_it_says() {
 }
 
 #[test]
+fn the_demonstration_of_releases_in_the_readme_ends_as_it_says() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).expect("there is a README");
+    if Command::new("curl").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "the full check needs curl");
+        eprintln!("skipped: curl is not installed");
+        return;
+    }
+    let demonstration = readme.split("## Releases").nth(1).expect("a demonstration");
+    let block = demonstration.split("```").nth(1).expect("it has lines to run");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("a bound address").to_string();
+    let first_node = free_ports_in_a_row(3);
+    drop(free);
+    let mut script = block.trim_start_matches("console").replace("\n$ ", "\n");
+    // All are up before the first command that needs them.
+    let up = "until curl -sf http://@server/readyz && curl -sf http://127.0.0.1:5002/stats; \
+              do :; done > /dev/null";
+    let first_use = "\nsillage group create lavender";
+    script = script.replace(first_use, &format!("\n{up}{first_use}"));
+    // In two steps: a free port may begin with the digits of one that is yet to be replaced.
+    for node in 0..3 {
+        script = script.replace(&format!("127.0.0.1:500{node}"), &format!("@node{node}"));
+    }
+    for node in 0..3 {
+        let address = format!("127.0.0.1:{}", first_node + node);
+        script = script.replace(&format!("@node{node}"), &address);
+    }
+    let script = script.replace("@server", &address);
+    let mut shell = Command::new("sh");
+    shell.args(["-u", "-c", &script]).env("SILLAGE_LISTEN", &address);
+    shell.env("SILLAGE_URL", format!("http://{address}"));
+    let program = Path::new(env!("CARGO_BIN_EXE_sillage")).parent().expect("in a directory");
+    let path = std::env::var("PATH").expect("a path");
+    let output = shell.env("PATH", format!("{}:{path}", program.display())).output();
+    let output = output.expect("a shell");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let refusing = format!("rolled_back: http://127.0.0.1:{}", first_node + 1);
+    let expected = ["create lavender\n", "\nsucceeded\n", &refusing, "\non no node\n"];
+    for expected in expected.into_iter().chain(["\"agree\":true", "breaker"]) {
+        assert!(said.contains(expected), "{expected} in {output:?}");
+    }
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+/// The first of so many ports in a row that nobody listens on.
+fn free_ports_in_a_row(count: u16) -> u16 {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = first.local_addr().expect("a bound address").port();
+        let is_free = |further: u16| {
+            let port = port.checked_add(further);
+            port.is_some_and(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+        };
+        if (1..count).all(is_free) {
+            return port;
+        }
+    }
+}
+
+#[test]
 fn e08_a_busy_port_is_one_clear_line_and_exit_74() {
     let store = Store::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");

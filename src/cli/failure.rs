@@ -20,13 +20,22 @@ use crate::outbound::authority_key::KeyFault;
 use crate::outbound::signature::SecretFault;
 use crate::outbound::target::UrlFault;
 
-/// What the exit code tells the caller. The numbers follow `sysexits.h`.
+/// What the exit code tells the caller. Numbers of failures follow `sysexits.h`; below these, but
+/// for `Usage`, are results that a script wants to tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
     Success = 0,
+    /// A transaction was rolled back: the nodes are as they were.
+    RolledBack = 1,
     /// The command line, the configuration or the permission is wrong: change it.
     Usage = 2,
+    /// It cannot be told yet: a transaction is not at an end, or a node does not answer.
+    Unsettled = 3,
+    /// A transaction has failed: nodes may differ until it is healed.
+    Failed = 4,
+    /// The nodes differ.
+    Disagree = 5,
     /// Data is damaged or was refused: look at it.
     Data = 65,
     /// A disk, a network or the server failed: try again when it is mended.

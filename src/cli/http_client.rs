@@ -19,6 +19,7 @@ use crate::cli::failure::Failure;
 use crate::limits::{CLIENT_DEADLINE_MS, CLIENT_RESPONSE_BYTES_MAX};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// Which server, and who is calling.
 #[derive(Debug, clap::Args)]
@@ -95,18 +96,29 @@ pub(crate) struct Call {
     /// Empty for a call without a body.
     pub(crate) content_type: &'static str,
     pub(crate) key: Option<String>,
+    /// Seconds that the server may take for an answer that says more; `None`: as it likes.
+    pub(crate) wait_s: Option<u64>,
     pub(crate) body: Bytes,
 }
 
 impl Call {
     /// A `GET` of this path and query.
     pub(crate) fn get(target: String) -> Call {
-        Call { method: Method::GET, target, content_type: "", key: None, body: Bytes::new() }
+        Call::new(Method::GET, target, "", Bytes::new())
     }
 
     /// A `POST` of this body.
     pub(crate) fn post(target: String, content_type: &'static str, body: Vec<u8>) -> Call {
-        Call { method: Method::POST, target, content_type, key: None, body: body.into() }
+        Call::new(Method::POST, target, content_type, body.into())
+    }
+
+    /// The same call, whose answer may take so many seconds, fewer than `CLIENT_DEADLINE_MS`.
+    pub(crate) fn preferring_to_wait(self, wait_s: u64) -> Call {
+        Call { wait_s: Some(wait_s), ..self }
+    }
+
+    fn new(method: Method, target: String, content_type: &'static str, body: Bytes) -> Call {
+        Call { method, target, content_type, key: None, wait_s: None, body }
     }
 }
 
@@ -232,6 +244,9 @@ impl HttpClient {
         }
         if let Some(key) = &call.key {
             request = request.header(IDEMPOTENCY_KEY, key);
+        }
+        if let Some(wait_s) = call.wait_s {
+            request = request.header(PREFER, format!("wait={wait_s}"));
         }
         let request = request.body(Full::new(call.body.clone()));
         request.expect("the base was parsed, targets are encoded, keys are hex digits")

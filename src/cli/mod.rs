@@ -2,8 +2,9 @@
 //!
 //! Commands come in four kinds. `serve` runs the service. `check`, `inspect`, `repair`, `reset`,
 //! `restore`, `compact`, `import` and `config` work on a directory or a configuration, without a
-//! server. `submit`, `list`, `get`, `lease`, `ack`, `nack`, `backup` and `bench` talk to a server
-//! over HTTP; `export` does either. `simulate` plays what Sillage itself calls.
+//! server. `submit`, `list`, `get`, `lease`, `ack`, `nack`, `group`, `transactions`, `nodes`,
+//! `backup` and `bench` talk to a server over HTTP; `export` does either. `simulate` plays what
+//! Sillage itself calls.
 //!
 //! Results go to stdout, events and failures to stderr. A command gives an [`Exit`] or a
 //! `Failure`, and only [`run`] turns them into output and exit code.
@@ -18,7 +19,9 @@ mod events;
 mod examine;
 mod export;
 mod failure;
+mod follow;
 mod formulas;
+mod group;
 mod hooking;
 mod http_client;
 mod import;
@@ -26,11 +29,13 @@ mod input;
 mod inspect;
 mod offline;
 mod part_file;
+mod partner_nodes;
 mod progress;
 mod queues;
 mod releasing;
 mod render;
 mod render_outbound;
+mod render_partners;
 mod replayed;
 mod reset;
 mod restore;
@@ -40,13 +45,17 @@ mod serve;
 mod settings_args;
 mod show_config;
 mod simulate;
+mod span;
 mod store;
 mod store_fault;
 mod store_files;
 mod stored;
 mod submit;
 mod system;
+mod table;
 mod tally;
+mod transacted;
+mod transactions;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -71,7 +80,7 @@ Try it:
   sillage lease formulas
 
 Exit codes: 0 done, 2 wrong usage or configuration, 65 damaged or refused data, 74 input/output
-or server failed, 75 store in use by another process."
+or server failed, 75 store in use by another process. `group` and `transactions` have more of them."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -115,6 +124,9 @@ port is in use or the disk fails, 75 the store is in use.")]
     Lease(queues::LeaseArgs),
     Ack(queues::AckArgs),
     Nack(queues::NackArgs),
+    Group(group::GroupArgs),
+    Transactions(transactions::TransactionsArgs),
+    Nodes(partner_nodes::NodesArgs),
     Bench(bench::BenchArgs),
     Simulate(simulate::SimulateArgs),
 }
@@ -157,6 +169,9 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Lease(arguments) => queues::lease(arguments, &mut out),
         Command::Ack(arguments) => queues::ack(arguments, &mut out),
         Command::Nack(arguments) => queues::nack(arguments, &mut out),
+        Command::Group(arguments) => group::run(arguments, &mut out),
+        Command::Transactions(arguments) => transactions::run(arguments, &mut out),
+        Command::Nodes(arguments) => partner_nodes::run(arguments, &mut out),
         Command::Bench(arguments) => bench::run(arguments, &mut out),
         Command::Simulate(arguments) => simulate::run(arguments, &mut out),
     };

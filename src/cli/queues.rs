@@ -3,10 +3,7 @@
 //! A lease is asked for once and never again: if its answer is lost, its messages come back by
 //! themselves when it lapses, while a second lease would hold others.
 
-use std::fmt;
 use std::io::{self, Write};
-use std::str::FromStr;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -15,8 +12,8 @@ use serde_json::value::RawValue;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::http_client::{Answer, Call, HttpClient, Server};
 use crate::cli::retry::{for_terminal, success};
+use crate::cli::span::Span;
 use crate::cli::system;
-use crate::config::units::parse_duration_ms;
 use crate::ids::QueueName;
 
 /// Lease messages from a queue and print each as one line of JSON
@@ -83,31 +80,6 @@ pub(crate) struct NackArgs {
     #[command(flatten)]
     server: Server,
 }
-
-/// A duration on the command line.
-#[derive(Clone, Copy, Debug)]
-struct Span(Duration);
-
-impl FromStr for Span {
-    type Err = MalformedSpan;
-
-    fn from_str(text: &str) -> Result<Span, MalformedSpan> {
-        let ms = parse_duration_ms(text).ok_or(MalformedSpan)?;
-        Ok(Span(Duration::from_millis(ms)))
-    }
-}
-
-/// The text is no duration.
-#[derive(Clone, Copy, Debug)]
-struct MalformedSpan;
-
-impl fmt::Display for MalformedSpan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a duration such as 5m, 30s or 500ms")
-    }
-}
-
-impl std::error::Error for MalformedSpan {}
 
 /// Leases messages and prints them.
 pub(crate) fn lease(arguments: &LeaseArgs, out: &mut impl Write) -> Result<Exit, Failure> {

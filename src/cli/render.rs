@@ -41,8 +41,13 @@ fn name_and_members(fact: &Fact) -> (&'static str, Value) {
         }
         Fact::StateHash { digest } => ("state_hash", json!({ "digest": format!("{digest:032x}") })),
         Fact::Digest { digest } => ("digest", json!({ "digest": format!("{digest:032x}") })),
-        _ => super::render_outbound::members(fact).unwrap_or_else(|| queue_members(fact)),
+        _ => outside_members(fact).unwrap_or_else(|| queue_members(fact)),
     }
+}
+
+/// Of a fact about what is outside: the authority, hooks, partner nodes.
+fn outside_members(fact: &Fact) -> Option<(&'static str, Value)> {
+    super::render_outbound::members(fact).or_else(|| super::render_partners::members(fact))
 }
 
 fn queue_members(fact: &Fact) -> (&'static str, Value) {

@@ -1,8 +1,8 @@
 //! Trying again: three calls in all, a second apart at first, with jitter, and only for
 //! failures that may pass.
 //!
-//! Used for calls that may be repeated without harm: those that read, and `submit`, whose key
-//! makes the server take a repetition for what it is.
+//! Used for calls that may be repeated without harm: those that read, and those of `submit` and
+//! `group`, whose key makes the server take a repetition for what it is.
 
 use std::time::Duration;
 
@@ -24,10 +24,19 @@ pub(crate) fn is_transient(status: u16) -> bool {
 /// the cap as well. `random` adds up to a quarter, so that many clients that failed together do
 /// not come back together.
 pub(crate) fn wait_ms(attempt: u32, retry_after_s: Option<u64>, random: u64) -> u64 {
-    let doubled = CLIENT_BACKOFF_BASE_MS.saturating_mul(1 << attempt.clamp(1, 16).wrapping_sub(1));
+    let doubled = grown_ms(CLIENT_BACKOFF_BASE_MS, CLIENT_BACKOFF_CAP_MS, attempt);
     let asked = retry_after_s.unwrap_or(0).saturating_mul(1000);
-    let wait = doubled.max(asked).min(CLIENT_BACKOFF_CAP_MS);
-    wait + random % (wait / 4 + 1)
+    jittered_ms(doubled.max(asked).min(CLIENT_BACKOFF_CAP_MS), random)
+}
+
+/// A wait that doubles from `base_ms` at `turn` 1 up to the cap.
+pub(crate) fn grown_ms(base_ms: u64, cap_ms: u64, turn: u32) -> u64 {
+    base_ms.saturating_mul(1 << turn.clamp(1, 16).wrapping_sub(1)).min(cap_ms)
+}
+
+/// The wait, and up to a quarter more.
+pub(crate) fn jittered_ms(wait_ms: u64, random: u64) -> u64 {
+    wait_ms + random % (wait_ms / 4 + 1)
 }
 
 /// One call's patience: counts attempts and sleeps between them.
@@ -63,9 +72,21 @@ pub(crate) async fn call_patiently(
     call: &Call,
     random: &mut fastrand::Rng,
 ) -> Result<Answer, Failure> {
+    retry_calls(client, || call.clone(), random).await
+}
+
+/// The same with a call that is made anew for each attempt.
+///
+/// # Errors
+/// The last failure, if no attempt got an answer.
+pub(crate) async fn retry_calls(
+    client: &HttpClient,
+    mut next_call: impl FnMut() -> Call,
+    random: &mut fastrand::Rng,
+) -> Result<Answer, Failure> {
     let mut patience = Patience::new(random);
     loop {
-        let result = client.call(call).await;
+        let result = client.call(&next_call()).await;
         let retry_after_s = match &result {
             Ok(answer) if !is_transient(answer.status.as_u16()) => return Ok(result?),
             Ok(answer) => answer.retry_after_s,

@@ -19,6 +19,7 @@ mod bodies;
 pub mod command;
 mod compaction;
 pub mod compactor;
+pub mod coordinate;
 pub mod core;
 pub mod deaths;
 pub mod decide;

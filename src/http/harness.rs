@@ -4,6 +4,9 @@
 //! do in life, and through the service with all its checks. Only the wire is missing, with its
 //! deadlines and limits on heads.
 
+#[cfg(test)]
+mod nodes;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use crate::engine::command::LeaseRequest;
 use crate::engine::core::{CompactionPolicy, Setting};
 use crate::engine::decide::Policy;
 use crate::engine::open::open;
+use crate::engine::releases::FlowStep;
 use crate::formula::Rules;
 use crate::http::connection::{Exchange, Link};
 use crate::http::hooks::SecretSource;
@@ -37,41 +41,71 @@ use crate::limits::{
 use crate::log::{Options, Preparer, SimDisk, StoreId};
 use crate::metrics::Metrics;
 use crate::outbound::client::Client;
+use crate::outbound::target::Target;
 use crate::outbound::tls::Tls;
 use crate::outbound::vet::Vet;
 use crate::time::ManualClock;
 use crate::workers::courier::{NodeSettings, Releasing};
+use crate::workers::releaser::Releaser;
+
+pub(super) use nodes::{Mood, Nodes};
 
 /// Bytes that fit between client and server: few, so that streams push back early.
 const PIPE_BYTES: usize = 16 << 10;
-
 /// What a call to a node may take.
 const NODE_DEADLINE_MS: u64 = 5000;
+/// How often failed transactions are healed.
+const HEAL_EVERY_MS: u64 = 30_000;
 /// The id of every request.
 pub(super) const REQUEST_ID: &str = "test-1";
 
 /// The seq of the first formula: record 1 opens the reign.
 pub(super) const FIRST_SEQ: u64 = 2;
 
+/// What may differ from server to server.
+#[derive(Clone)]
+pub(super) struct Setup {
+    /// Whether keys are wanted.
+    pub(super) key_policy: KeyPolicy,
+    /// How much it bears.
+    pub(super) bounds: Bounds,
+    /// What follows when a formula is accepted.
+    pub(super) flow: &'static [FlowStep],
+    /// The partner nodes as operators write them, and who plays them; `None`: there are none.
+    pub(super) nodes: Option<(&'static [&'static str], Arc<Nodes>)>,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup { key_policy: KeyPolicy::Optional, bounds: Bounds::default(), flow: &[], nodes: None }
+    }
+}
+
 /// A context with an engine that holds nothing.
 pub(super) fn context(key_policy: KeyPolicy) -> (Context, Trigger) {
-    let (context, trigger, _) = context_on(SimDisk::new(1), key_policy, Bounds::default());
+    let setup = Setup { key_policy, ..Setup::default() };
+    let (context, trigger, _) = context_on(SimDisk::new(1), setup);
     (context, trigger)
 }
 
 /// A context with an engine on this disk, and the engine's clock.
-fn context_on(
-    disk: SimDisk,
-    key_policy: KeyPolicy,
-    bounds: Bounds,
-) -> (Context, Trigger, Arc<ManualClock>) {
+fn context_on(disk: SimDisk, setup: Setup) -> (Context, Trigger, Arc<ManualClock>) {
+    let Setup { key_policy, bounds, flow, nodes } = setup;
     let (trigger, shutdown) = Shutdown::new();
     let metrics = Arc::new(Metrics::new());
     let clock = Arc::new(ManualClock::at(1_795_000_000_000));
-    let engine = engine(disk, &clock, Arc::clone(&metrics));
-    let nodes =
-        NodeSettings { nodes: Vec::new(), deadline_ms: NODE_DEADLINE_MS, heal_every_ms: 1000 };
-    let (releasing, node_health) = Releasing::over_http(&nodes, &engine, &metrics);
+    let engine = engine(disk, &clock, Arc::clone(&metrics), flow);
+    let (urls, courier) = nodes.unzip();
+    let targets = urls.unwrap_or_default().iter().map(|url| Target::parse(url).expect("a URL"));
+    let settings = NodeSettings {
+        nodes: targets.collect(),
+        deadline_ms: NODE_DEADLINE_MS,
+        heal_every_ms: HEAL_EVERY_MS,
+    };
+    let (mut releasing, node_health) = Releasing::over_http(&settings, &engine, &metrics);
+    if let Some(courier) = courier {
+        releasing.courier = courier;
+    }
     let context = Context {
         engine,
         releasing,
@@ -92,14 +126,18 @@ fn context_on(
     (context, trigger, clock)
 }
 
-fn engine(disk: SimDisk, clock: &Arc<ManualClock>, metrics: Arc<Metrics>) -> Engine {
+fn engine(
+    disk: SimDisk,
+    clock: &Arc<ManualClock>,
+    metrics: Arc<Metrics>,
+    flow: &'static [FlowStep],
+) -> Engine {
     let options = Options {
         segment_bytes: SEGMENT_BYTES_MIN,
         preparer: Preparer::Inline,
         ..Options::new(StoreId([1; 16]))
     };
-    let policy =
-        Policy { attempts_max: 5, retention_ms: IDEMPOTENCY_RETENTION_MS_DEFAULT, flow: &[] };
+    let policy = Policy { attempts_max: 5, retention_ms: IDEMPOTENCY_RETENTION_MS_DEFAULT, flow };
     let compaction = CompactionPolicy::default();
     let setting = Setting { clock: clock.clone(), policy, compaction, seed: 1 };
     let (core, _) = open(Arc::new(disk), options, setting).expect("a new store opens");
@@ -149,35 +187,45 @@ impl Answer {
 impl Server {
     /// A server whose store is empty.
     pub(super) async fn start() -> Server {
-        Server::start_with(KeyPolicy::Optional).await
+        Server::start_as(Setup::default()).await
     }
 
     /// A server that bears only so much.
     pub(super) async fn start_bounded(bounds: Bounds) -> Server {
-        Server::start_as(KeyPolicy::Optional, bounds).await
+        Server::start_as(Setup { bounds, ..Setup::default() }).await
     }
 
     /// A server with this policy.
     pub(super) async fn start_with(key_policy: KeyPolicy) -> Server {
-        Server::start_as(key_policy, Bounds::default()).await
+        Server::start_as(Setup { key_policy, ..Setup::default() }).await
     }
 
-    async fn start_as(key_policy: KeyPolicy, bounds: Bounds) -> Server {
+    /// A server that is set up like this.
+    pub(super) async fn start_as(setup: Setup) -> Server {
         let disk = SimDisk::new(1);
-        let (context, trigger, clock) = context_on(disk.handle(), key_policy, bounds);
+        let (context, trigger, clock) = context_on(disk.handle(), setup);
         let service = Arc::new(Service::new(context));
-        let (client, server) = tokio::io::duplex(PIPE_BYTES);
-        let (shared, link) = (Arc::clone(&service), Arc::new(Link::default()));
-        let answer = service_fn(move |request| {
-            let (service, exchange) = (Arc::clone(&shared), Exchange::begin(&link));
-            async move { Ok::<_, Infallible>(service.answer(exchange, request).await) }
-        });
-        let http = hyper::server::conn::http1::Builder::new();
-        tokio::spawn(http.serve_connection(TokioIo::new(server), answer));
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(client));
-        let (sender, connection) = handshake.await.unwrap();
-        tokio::spawn(connection);
+        let sender = connect(&service).await;
         Server { service, trigger, clock, disk, sender }
+    }
+
+    /// The same server by another connection.
+    pub(super) async fn connected_anew(&self) -> Server {
+        Server {
+            service: Arc::clone(&self.service),
+            trigger: self.trigger.clone(),
+            clock: Arc::clone(&self.clock),
+            disk: self.disk.handle(),
+            sender: connect(&self.service).await,
+        }
+    }
+
+    /// Starts the worker that carries out transactions.
+    pub(super) fn start_releaser(&self) {
+        let Context { engine, releasing, metrics, shutdown, .. } = self.context();
+        let releaser = Releaser::new(engine.clone(), releasing.clone(), Arc::clone(metrics));
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move { releaser.run(shutdown.draining()).await });
     }
 
     /// What its handlers use.
@@ -262,6 +310,22 @@ impl Server {
         self.sender.ready().await.unwrap();
         self.sender.send_request(request.body(body).unwrap()).await.unwrap()
     }
+}
+
+/// Connects to a service.
+async fn connect(service: &Arc<Service>) -> SendRequest<TestBody> {
+    let (client, server) = tokio::io::duplex(PIPE_BYTES);
+    let (shared, link) = (Arc::clone(service), Arc::new(Link::default()));
+    let answer = service_fn(move |request| {
+        let (service, exchange) = (Arc::clone(&shared), Exchange::begin(&link));
+        async move { Ok::<_, Infallible>(service.answer(exchange, request).await) }
+    });
+    let http = hyper::server::conn::http1::Builder::new();
+    tokio::spawn(http.serve_connection(TokioIo::new(server), answer));
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(client));
+    let (sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    sender
 }
 
 /// Gathers a response.

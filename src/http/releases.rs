@@ -53,7 +53,7 @@ pub(super) async fn begin(context: &Context, mut request: Request) -> Result<Res
     };
     let partners = releasing.partners.clone();
     let new = NewTransaction { group, action, partners, key };
-    let response = match new.key.clone() {
+    let response = match new.key {
         None => {
             let (id, _) = context.engine.begin_transaction(new).await?;
             patience.answer(context, id).await?
@@ -222,9 +222,11 @@ async fn under_way(
     withdrawn: Fingerprint,
 ) -> Result<Lsn, Rejection> {
     let found = context.engine.transaction(holder).await?;
-    let is_same = found.is_some_and(|it| {
-        matches!(it.begun.origin, Origin::Withdrawal { fingerprint, .. } if fingerprint == withdrawn)
-            && matches!(it.phase, Phase::Running | Phase::ToBeRetried)
+    let is_same = found.is_some_and(|it| match it.begun.origin {
+        Origin::Withdrawal { fingerprint, .. } => {
+            fingerprint == withdrawn && !matches!(it.phase, Phase::Ended(_))
+        }
+        Origin::Client | Origin::Flow { .. } => false,
     });
     if is_same { Ok(holder) } else { Err(Rejection::GroupHeld { by: holder }) }
 }

@@ -118,8 +118,21 @@ impl Client {
     /// A client that asks somebody else what names stand for.
     #[must_use]
     pub fn with_lookup(vet: Vet, tls: &Tls, lookup: Arc<dyn Lookup>) -> Client {
-        let echo = Line::new(Dialler::new(vet.for_echo(), Arc::clone(&lookup)), tls);
-        Client { usual: Line::new(Dialler::new(vet, lookup), tls), echo }
+        Client::build(vet, tls, lookup, CALL_IDLE_CONNECTIONS_MAX)
+    }
+
+    /// A client that makes a connection for every call, which therefore is sent within the time
+    /// for a connection or not at all. A call on a used connection may find that one closed, and
+    /// be sent whenever there is another.
+    #[must_use]
+    pub fn without_reuse(vet: Vet, tls: &Tls, lookup: Arc<dyn Lookup>) -> Client {
+        Client::build(vet, tls, lookup, 0)
+    }
+
+    fn build(vet: Vet, tls: &Tls, lookup: Arc<dyn Lookup>, idle_max: usize) -> Client {
+        let echo = Dialler::new(vet.for_echo(), Arc::clone(&lookup));
+        let usual = Dialler::new(vet, lookup);
+        Client { usual: Line::new(usual, tls, idle_max), echo: Line::new(echo, tls, idle_max) }
     }
 
     fn line(&self, uri: &Uri) -> &Line {
@@ -194,12 +207,13 @@ impl Client {
 }
 
 impl Line {
-    fn new(dialler: Dialler, tls: &Tls) -> Line {
+    /// `idle_max` connections to one host stay open unused.
+    fn new(dialler: Dialler, tls: &Tls, idle_max: usize) -> Line {
         let connector = Connector::new(dialler.clone(), tls);
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_millis(CALL_KEEP_ALIVE_MS))
-            .pool_max_idle_per_host(CALL_IDLE_CONNECTIONS_MAX)
+            .pool_max_idle_per_host(idle_max)
             .http1_max_buf_size(CONNECTION_BUFFER_BYTES_MAX)
             .http1_max_headers(ANSWER_HEADERS_MAX)
             .build(connector);

@@ -17,6 +17,9 @@
 //! is its own affair. Bodies are read to a bound and ignored, but the beginning of one that
 //! explains why something was not done is kept for whoever asks.
 //!
+//! A call that changes something has a connection of its own. So it is sent soon or never, and who
+//! judges knows from when on its deadline counts; a look may come late, and shares connections.
+//!
 //! Every call is noted in [`Health`], here, so that nobody forgets. What this does not do: ask
 //! the breaker before a call. When a node is left alone is decided by who makes the calls: an undo
 //! that has begun goes on.
@@ -36,8 +39,11 @@ use crate::limits::{NODE_ANSWER_BYTES_MAX, NODE_CONNECT_SHARE, NODE_SAID_BYTES_M
 use crate::outbound::breaker::{Admission, BreakerState};
 use crate::outbound::client::{Answer, Call, CallLimits, Client};
 use crate::outbound::fault::CallFault;
+use crate::outbound::lookup::{Lookup, SystemLookup};
 use crate::outbound::nodes::health::{CallKind, Health, Noted};
 use crate::outbound::target::{Target, segment};
+use crate::outbound::tls::Tls;
+use crate::outbound::vet::Vet;
 use crate::record::releases::{Action, Presence};
 use crate::time::Moment;
 
@@ -48,10 +54,12 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// breaker says until when can be recorded.
 pub type Now = Arc<dyn Fn() -> Moment + Send + Sync>;
 
-/// Calls nodes. Cheap to clone; clones share connections and health.
+/// Calls nodes, which the operator has named and which therefore may be anywhere. Cheap to clone;
+/// clones share connections and health.
 #[derive(Clone)]
 pub struct NodeClient {
-    client: Client,
+    looks: Client,
+    calls: Client,
     health: Health,
     now: Now,
 }
@@ -96,10 +104,18 @@ pub struct Reply {
 pub struct Said(String);
 
 impl NodeClient {
-    /// A client that calls by way of `client` and notes in `health`.
+    /// A client that notes its calls in `health`.
     #[must_use]
-    pub fn new(client: Client, health: Health, now: Now) -> NodeClient {
-        NodeClient { client, health, now }
+    pub fn new(tls: &Tls, health: Health, now: Now) -> NodeClient {
+        NodeClient::with_lookup(tls, Arc::new(SystemLookup::new()), health, now)
+    }
+
+    /// A client that asks somebody else what names stand for.
+    #[must_use]
+    pub fn with_lookup(tls: &Tls, lookup: Arc<dyn Lookup>, health: Health, now: Now) -> NodeClient {
+        let looks = Client::with_lookup(Vet::none(), tls, Arc::clone(&lookup));
+        let calls = Client::without_reuse(Vet::none(), tls, lookup);
+        NodeClient { looks, calls, health, now }
     }
 
     /// How the nodes are doing.
@@ -140,7 +156,7 @@ impl NodeClient {
                 body: Bytes::new(),
                 limits: limits(deadline_ms),
             };
-            let answer = self.client.call_uri(uri, call).await.map_err(NodeFault::Call)?;
+            let answer = self.looks.call_uri(uri, call).await.map_err(NodeFault::Call)?;
             presence(&answer)
         };
         let began = (self.now)();
@@ -192,7 +208,7 @@ impl NodeClient {
             body: body(group),
             limits: limits(deadline_ms),
         };
-        self.client.call_uri(uri, call).await.map_err(NodeFault::Call)
+        self.calls.call_uri(uri, call).await.map_err(NodeFault::Call)
     }
 
     fn note(&self, node: &Target, kind: CallKind, began: Moment, noted: Noted<'_>) {

@@ -11,12 +11,10 @@ use crate::ids::GroupId;
 use crate::limits::{NODE_CONNECT_SHARE, REASON_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::outbound::breaker::{Admission, BreakerState};
-use crate::outbound::client::Client;
 use crate::outbound::nodes::health::Health;
 use crate::outbound::nodes::{self, NodeClient, Now};
 use crate::outbound::target::Target;
 use crate::outbound::tls::Tls;
-use crate::outbound::vet::Vet;
 use crate::time::Uptime;
 
 /// A call or a look that is under way.
@@ -102,10 +100,9 @@ impl Releasing {
         let health = Health::new(nodes, *deadline_ms, metrics.releases.clone());
         let clock = engine.clone();
         let now: Now = Arc::new(move || clock.moment());
-        // The operator named them, so they may be anywhere.
-        let client = Client::new(Vet::none(), &Tls::public());
-        let client = NodeClient::new(client, health.clone(), Arc::clone(&now));
-        let urls = nodes.iter().map(|node| node.as_str().into()).collect();
+        let client = NodeClient::new(&Tls::public(), health.clone(), Arc::clone(&now));
+        // As operators write them: a path of nothing but its slash is none.
+        let urls = nodes.iter().map(|node| node.as_str().trim_end_matches('/').into()).collect();
         let releasing = Releasing {
             courier: Arc::new(NodeCourier::new(client, now)),
             partners: Partners { nodes: urls, deadline_ms: *deadline_ms },

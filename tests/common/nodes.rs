@@ -181,6 +181,27 @@ impl Nodes {
         self.behave(node, &json!({"script_get": steps}));
     }
 
+    /// All its calls meet this fault until `mend`, such as `403`; steps of scripts come first.
+    #[track_caller]
+    pub(crate) fn always(&self, node: usize, fault: &str) {
+        self.behave(node, &json!({"fail": 0, "shares": {fault: 1}}));
+    }
+
+    /// All its looks meet this fault until `mend`.
+    #[track_caller]
+    pub(crate) fn always_looks(&self, node: usize, fault: &str) {
+        self.behave(node, &json!({"fail_get": 0, "shares_get": {fault: 1}}));
+    }
+
+    /// Nothing befalls its requests from now on; scripts of single groups remain.
+    #[track_caller]
+    pub(crate) fn mend(&self, node: usize) {
+        let nothing = json!({
+            "fail": 0, "fail_get": 0, "script": [], "script_get": [], "down": false, "flap_ms": 0
+        });
+        self.behave(node, &nothing);
+    }
+
     /// Every connection is closed without an answer until `up`.
     #[track_caller]
     pub(crate) fn down(&self, node: usize) {

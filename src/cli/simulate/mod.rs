@@ -34,7 +34,7 @@ use crate::cli::events;
 use crate::cli::failure::{Exit, Failure};
 use crate::config::{LogFormat, LogLevel};
 
-/// Play the authority that seals, the receiver of hooks or partner nodes, to try Sillage and test it
+/// Play the authority that seals, the receiver of hooks or partner nodes, to try and test Sillage
 ///
 /// The signer is an authority as it is in the field: slow, failing for minutes, and strict about
 /// its rate. The receiver is whoever subscribed to hooks: it verifies signatures and, if asked to,

@@ -231,7 +231,10 @@ async fn accept<D: Double>(
         let seats = Arc::clone(&reception.seats);
         let seat = seats.acquire_owned().await.expect("it is never closed");
         let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
+        if stream.set_nodelay(true).is_err() {
+            // Whoever came has gone already.
+            continue;
+        }
         let reception = Arc::clone(&reception);
         tokio::spawn(async move {
             reception.converse(place, stream).await;

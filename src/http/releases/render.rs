@@ -27,7 +27,9 @@ pub(super) fn row(out: &mut Vec<u8>, id: Lsn, transaction: &Transaction) {
     scalar(object.member("tries"), tries);
     quoted(object.member("begun_at"), begun_at);
     quoted(object.member("changed_at"), changed_at);
-    array(object.member("nodes"), begun.nodes.iter().zip(nodes), node);
+    array(object.member("nodes"), begun.nodes.iter().zip(nodes), |out, (url, it)| {
+        node(out, url, it);
+    });
     if let Origin::Flow { fingerprint, .. } | Origin::Withdrawal { fingerprint, .. } = &begun.origin
     {
         let path = object.member("formula");
@@ -38,9 +40,9 @@ pub(super) fn row(out: &mut Vec<u8>, id: Lsn, transaction: &Transaction) {
     object.close();
 }
 
-fn node(out: &mut Vec<u8>, (url, node): (&Box<str>, &Node)) {
+fn node(out: &mut Vec<u8>, url: &str, node: &Node) {
     let mut object = Object::open(out);
-    scalar(object.member("url"), &**url);
+    scalar(object.member("url"), url);
     scalar(object.member("outcome"), node.outcome().name());
     scalar(object.member("attempts"), &node.calls);
     scalar(object.member("last_error"), &node.last_error);

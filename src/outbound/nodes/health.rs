@@ -47,7 +47,7 @@ pub enum Noted<'a> {
 /// How one node is doing, as shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
-    /// The URL in its normal form.
+    /// The URL in its normal form; a path of nothing but its slash is left out.
     pub url: String,
     /// Its place among the configured nodes, from 0; `None` if it is not among them any more.
     pub index: Option<usize>,
@@ -238,7 +238,7 @@ impl Node {
 
     fn view(&self, breaker: BreakerState) -> NodeView {
         NodeView {
-            url: self.url.to_string(),
+            url: self.url.trim_end_matches('/').to_owned(),
             index: self.index,
             breaker,
             calls: self.calls,

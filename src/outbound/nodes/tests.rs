@@ -9,8 +9,6 @@ use crate::limits::GROUP_ID_BYTES_MAX;
 use crate::metrics::releases::ReleaseMetrics;
 use crate::outbound::fault::Phase;
 use crate::outbound::harness::{Reply as Play, Server, Told, answer, target};
-use crate::outbound::tls::Tls;
-use crate::outbound::vet::Vet;
 use crate::time::{Timestamp, Uptime};
 
 const KEY: &str = "0b5c/17/0/1";
@@ -19,7 +17,7 @@ const NOW: Moment = Moment { wall: Timestamp(1_000_000), uptime: Uptime(50) };
 
 fn client() -> NodeClient {
     let health = Health::new(&[], DEADLINE_MS, ReleaseMetrics::default());
-    NodeClient::new(Client::new(Vet::none(), &Tls::public()), health, Arc::new(|| NOW))
+    NodeClient::new(&Tls::public(), health, Arc::new(|| NOW))
 }
 
 fn group(text: &str) -> GroupId {
@@ -195,6 +193,32 @@ async fn a_look_believes_200_and_404_alone() {
 }
 
 #[tokio::test]
+async fn looks_share_a_connection_and_each_call_has_its_own() {
+    let server = Server::start(vec![plays("200 OK", "")]).await;
+    let (client, node) = (client(), server.url(""));
+    for _ in 0..3 {
+        assert_eq!(client.look(&node, &group("g"), DEADLINE_MS).await, Ok(Presence::Present));
+    }
+    assert_eq!(server.seen().connections, 1);
+    for calls in 1..=3 {
+        client.call(&node, Action::Delete, &group("g"), KEY, DEADLINE_MS).await;
+        assert_eq!(server.seen().connections, 1 + calls);
+    }
+    server.until(|seen| seen.closed == 3).await;
+}
+
+/// A call that went out again by itself when its connection had gone would be sent at a time that
+/// nobody knows.
+#[tokio::test]
+async fn a_call_is_sent_once_however_its_connection_ends() {
+    let server = Server::start(vec![Play::Close(Vec::new())]).await;
+    let (client, node) = (client(), server.url(""));
+    let came = client.call(&node, Action::Create, &group("g"), KEY, DEADLINE_MS).await;
+    assert_eq!(came, NodeAnswer::Unknown(NodeFault::Call(CallFault::Closed)));
+    assert_eq!((server.seen().connections, server.seen().requests.len()), (1, 1));
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let elsewhere = Server::start(vec![plays("201 Created", "")]).await;
     let location = format!("location: http://{}/\r\n", elsewhere.address);
@@ -267,9 +291,9 @@ async fn a_node_that_says_nothing_or_never_ends_is_given_up_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_not_connected_soon_is_not_called_at_all() {
-    let client = Client::with_lookup(Vet::none(), &Tls::public(), Told::new([None]));
     let health = Health::new(&[], DEADLINE_MS, ReleaseMetrics::default());
-    let client = NodeClient::new(client, health, Arc::new(|| NOW));
+    let lookup = Told::new([None]);
+    let client = NodeClient::with_lookup(&Tls::public(), lookup, health, Arc::new(|| NOW));
     let began = tokio::time::Instant::now();
     let node = target("http://node.example/");
     let came = client.call(&node, Action::Create, &group("g"), KEY, DEADLINE_MS).await;

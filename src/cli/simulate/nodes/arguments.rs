@@ -1,6 +1,6 @@
 //! What the nodes are told on their command line.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use crate::cli::simulate::Stage;
 use crate::cli::simulate::chance::{Share, random_of};
-use crate::cli::simulate::nodes::conduct::{Conduct, Scripts};
+use crate::cli::simulate::nodes::conduct::Conduct;
 use crate::cli::simulate::nodes::groups::{Groups, Keys};
 use crate::cli::simulate::nodes::manner::{
     CALL_FAULTS, Failing, LOOK_FAULTS, Manner, Shares, When,
@@ -42,7 +42,7 @@ Ask a node, and tell it how to behave while it runs (what is left out stays as i
   curl http://127.0.0.1:5001/behave -d '{\"down\": true}'
   curl http://127.0.0.1:5001/behave -d '{\"script\": [\"late@1h\"]}'
   curl http://127.0.0.1:5001/behave -d '{\"release_late\": true}'
-  curl http://127.0.0.1:5001/behave -d '{\"fail\": 0.3, \"shares\": {\"late\": 0.1}, \"slow_ms\": 9}'
+  curl http://127.0.0.1:5001/behave -d '{\"fail\": 0.3, \"fail_get\": 0.1}'
   curl http://127.0.0.1:5001/behave -d '{\"add\": [\"a\"], \"remove\": [\"b\"]}'
 
 What requests meet, in scripts (each step for one request, `@300ms` behind it delays the answer):
@@ -179,11 +179,8 @@ impl NodesArgs {
             slow_ms: self.slow_ms,
             late_ms: self.late_ms,
             flap_ms: self.flap_ms,
-            flap_phase_us: 0,
-            is_down: false,
             keys: if self.honour_keys { Keys::Honoured } else { Keys::Ignored },
-            scripts: Scripts::default(),
-            of_groups: BTreeMap::new(),
+            ..Conduct::faultless()
         };
         let node = |place| {
             // All are up at first, and not all go down at a time.

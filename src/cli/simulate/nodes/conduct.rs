@@ -3,13 +3,14 @@
 //! ```json
 //! {"script": ["500", "500-after", "201"], "script_get": ["404"], "group": "A"}
 //! {"down": true, "release_late": true, "honour_keys": true, "add": ["A"], "remove": ["B"]}
-//! {"fail": 0.3, "fail_get": 0.1, "shares": {"late": 0.2}}
+//! {"fail": 0.3, "fail_get": 0.1, "shares": {"late": 0.2}, "shares_get": {"503": 0.2}}
 //! {"slow_ms": 300, "late_ms": 4000, "flap_ms": 2000}
 //! ```
 //!
-//! All members may be left out and stay as they were then. A step of a script is for one request
-//! (`script`: POST and DELETE; `script_get`: GET); with `group`, for one about this group, and
-//! comes before the others. Behind the last step chance decides.
+//! All members may be left out and stay as they were then. `fail` and `shares` are of POST and
+//! DELETE, `fail_get` and `shares_get` of GET; the first of each spreads over all faults. A step
+//! of a script is for one request (`script`: POST and DELETE; `script_get`: GET); with `group`,
+//! for one about this group, and comes before the others. Behind the last step chance decides.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -65,6 +66,23 @@ pub(super) struct Fate {
 }
 
 impl Conduct {
+    /// A node that nothing befalls.
+    pub(super) fn faultless() -> Conduct {
+        let never = Share::default();
+        Conduct {
+            calls: Shares::even(&CALL_FAULTS, never),
+            looks: Shares::even(&LOOK_FAULTS, never),
+            slow_ms: 0,
+            late_ms: 0,
+            flap_ms: 0,
+            flap_phase_us: 0,
+            is_down: false,
+            keys: Keys::Ignored,
+            scripts: Scripts::default(),
+            of_groups: BTreeMap::new(),
+        }
+    }
+
     /// What a request meets that came at this time.
     pub(super) fn next(
         &mut self,
@@ -150,16 +168,11 @@ impl Conduct {
         if let Some(all) = told.fail {
             self.calls = Shares::even(&CALL_FAULTS, all);
         }
-        if let Some(all) = told.fail_get.or(told.fail) {
+        if let Some(all) = told.fail_get {
             self.looks = Shares::even(&LOOK_FAULTS, all);
         }
-        for (word, share) in &told.shares {
-            match word.parse().map_err(Fault::Share)? {
-                Manner::Usual | Manner::Right => return Err(Fault::Share(BadManner)),
-                fault => self.calls.set(fault, *share),
-            }
-        }
-        if self.calls.is_possible() { Ok(()) } else { Err(Fault::TooOften) }
+        set_shares(&mut self.calls, &told.shares)?;
+        set_shares(&mut self.looks, &told.shares_get)
     }
 
     fn set_scripts(
@@ -185,6 +198,16 @@ impl Scripts {
     }
 }
 
+fn set_shares(shares: &mut Shares, told: &BTreeMap<String, Share>) -> Result<(), Fault> {
+    for (word, share) in told {
+        match word.parse().map_err(Fault::Share)? {
+            Manner::Usual | Manner::Right => return Err(Fault::Share(BadManner)),
+            fault => shares.set(fault, *share),
+        }
+    }
+    if shares.is_possible() { Ok(()) } else { Err(Fault::TooOften) }
+}
+
 fn read_script(steps: &[String]) -> Result<VecDeque<Step<Manner>>, Fault> {
     if steps.len() > SIMULATE_RULES_MAX {
         return Err(Fault::TooMany);
@@ -205,6 +228,8 @@ struct Told {
     fail_get: Option<Share>,
     #[serde(default)]
     shares: BTreeMap<String, Share>,
+    #[serde(default)]
+    shares_get: BTreeMap<String, Share>,
     slow_ms: Option<u64>,
     late_ms: Option<u64>,
     flap_ms: Option<u64>,
@@ -264,19 +289,7 @@ mod tests {
     use crate::cli::simulate::nodes::groups::{Action, Call};
 
     fn conduct() -> Conduct {
-        let none = Share::default();
-        Conduct {
-            calls: Shares::even(&CALL_FAULTS, none),
-            looks: Shares::even(&LOOK_FAULTS, none),
-            slow_ms: 30,
-            late_ms: 4000,
-            flap_ms: 0,
-            flap_phase_us: 0,
-            is_down: false,
-            keys: Keys::Ignored,
-            scripts: Scripts::default(),
-            of_groups: BTreeMap::new(),
-        }
+        Conduct { slow_ms: 30, late_ms: 4000, ..Conduct::faultless() }
     }
 
     fn call(group: &str) -> Request {
@@ -340,6 +353,9 @@ mod tests {
         conduct.tell(br#"{"fail": 0.0, "fail_get": 1.0}"#).expect("told");
         assert_eq!(met(&mut conduct, &call("a"), 1), ["right"]);
         assert_ne!(met(&mut conduct, &look("a"), 1), ["right"]);
+        conduct.tell(br#"{"fail_get": 0, "shares_get": {"503-after": 1}}"#).expect("told");
+        assert_eq!(met(&mut conduct, &look("a"), 2), ["503", "503"]);
+        assert_eq!(met(&mut conduct, &call("a"), 1), ["right"]);
     }
 
     #[test]
@@ -364,6 +380,7 @@ mod tests {
             r#"{"down": true, "script_get": ["404@2h"]}"#,
             r#"{"down": true, "fail": 1.1}"#,
             r#"{"down": true, "fail": 0.9, "shares": {"500": 0.9}}"#,
+            r#"{"down": true, "fail_get": 0.9, "shares_get": {"500": 0.9}}"#,
             r#"{"down": true, "shares": {"right": 0.5}}"#,
             r#"{"down": true, "shares": {"odd": 0.5}}"#,
             r#"{"down": true, "late_ms": 3600001}"#,

@@ -62,3 +62,44 @@ impl<'a> Consistency<'a> {
         writeln!(out, "{}", self.words())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::simulate::nodes::conduct::Conduct;
+    use crate::cli::simulate::nodes::groups::Groups;
+
+    fn nodes(groups: &[&[&str]]) -> Vec<Node> {
+        let node = |(place, groups): (usize, &&[&str])| {
+            let present = groups.iter().map(|group| (*group).to_owned()).collect();
+            Node::new(place, 0, Conduct::faultless(), Groups::new(present))
+        };
+        groups.iter().enumerate().map(node).collect()
+    }
+
+    fn printed(groups: &[&[&str]]) -> String {
+        let (nodes, urls) = (nodes(groups), vec![String::new(); groups.len()]);
+        let mut out = Vec::new();
+        Consistency::of(&urls, &nodes).print(&mut out).expect("memory takes all");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn groups_are_on_all_nodes_or_are_named() {
+        assert_eq!(printed(&[&["a"], &["a"]]), "a  on 0, 1\n1 groups, all nodes agree\n");
+        assert_eq!(
+            printed(&[&["a"], &["a", "b\n"], &["a"]]),
+            "a  on 0, 1, 2\nb\\n  on 1  PARTLY\n2 groups, 1 ON SOME NODES ONLY: b\\n\n"
+        );
+        assert_eq!(printed(&[&[], &[]]), "0 groups, all nodes agree\n");
+    }
+
+    #[test]
+    fn a_line_names_so_many_and_no_more() {
+        let names: Vec<String> = (0..=SIMULATE_PARTLY_SHOWN).map(|n| format!("g{n:03}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (all, most) = (printed(&[&names, &[]]), printed(&[&names[1..], &[]]));
+        assert!(all.ends_with(", g019, …\n"), "{all}");
+        assert!(most.ends_with(", g019, g020\n"), "{most}");
+    }
+}

@@ -200,3 +200,96 @@ fn ending_of(failing: Failing) -> Ending {
         Failing::Sever => Ending::Sever,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use hyper::{HeaderMap, Method};
+
+    use super::*;
+    use crate::limits::SIMULATE_REQUESTS_MAX;
+
+    fn node() -> Node {
+        Node::new(1, 7, Conduct::faultless(), Groups::new(BTreeSet::new()))
+    }
+
+    fn visit(number: u64, body: &str) -> Visit {
+        Visit {
+            place: 1,
+            number,
+            at_us: number * 1000,
+            method: Method::POST,
+            path: "/v1/group/".to_owned(),
+            query: Vec::new(),
+            headers: HeaderMap::new(),
+            body: body.to_owned().into(),
+        }
+    }
+
+    fn create(node: &mut Node, number: u64) -> Plan {
+        let visit = visit(number, &format!(r#"{{"groupId": "g{number}"}}"#));
+        let request = Request::of(&visit);
+        node.take(&visit, &request)
+    }
+
+    fn tell(node: &mut Node, told: &str) {
+        node.tell(&visit(0, told)).expect("understood");
+    }
+
+    #[test]
+    fn a_late_effect_takes_place_once() {
+        let mut node = node();
+        tell(&mut node, r#"{"script": ["late@3s"]}"#);
+        let plan = create(&mut node, 1);
+        assert_eq!(
+            (plan.late_ms, plan.did, plan.ending),
+            (Some(3000), Did::Pending, Ending::Never)
+        );
+        assert!(!node.groups().has("g1"));
+        tell(&mut node, r#"{"release_late": true}"#);
+        assert!(node.groups().has("g1"));
+        tell(&mut node, r#"{"remove": ["g1"]}"#);
+        assert_eq!(node.take_effect(1, 3_001_000), None);
+        assert!(!node.groups().has("g1"));
+    }
+
+    #[test]
+    fn late_effects_are_bounded_and_the_next_one_is_not_late() {
+        let mut node = node();
+        tell(&mut node, r#"{"shares": {"late": 1.0}}"#);
+        for number in 1..=SIMULATE_LATE_MAX as u64 {
+            assert_eq!(create(&mut node, number).did, Did::Pending);
+        }
+        let plan = create(&mut node, 0);
+        assert_eq!((plan.late_ms, plan.did, plan.ending), (None, Did::Created, Ending::Never));
+        assert_eq!(node.late(), SIMULATE_LATE_MAX);
+    }
+
+    #[test]
+    fn requests_are_kept_up_to_a_bound_and_counted_beyond_it() {
+        let mut node = node();
+        for number in 0..SIMULATE_REQUESTS_MAX as u64 + 2 {
+            let plan = create(&mut node, number);
+            node.end(plan.ticket, Outcome::Status(201));
+        }
+        let counts = node.counts();
+        assert_eq!((counts.not_kept, counts.under_way), (2, 0));
+        let report = serde_json::to_value(node.report(5, Choice::default())).expect("JSON");
+        assert_eq!(report["requests"].as_array().map(Vec::len), Some(SIMULATE_REQUESTS_MAX));
+        assert_eq!((&report["changes"], &report["node"]), (&5.into(), &1.into()));
+        assert_eq!(report["by_status"]["201"], SIMULATE_REQUESTS_MAX + 2);
+    }
+
+    #[test]
+    fn a_script_does_not_shift_what_chance_has_in_store() {
+        let met = |told: &str| {
+            let mut node = node();
+            tell(&mut node, r#"{"fail": 0.9}"#);
+            tell(&mut node, told);
+            let plans = (0..20).map(|_| create(&mut node, 3));
+            plans.skip(2).map(|plan| plan.manner.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(met("{}"), met(r#"{"script": ["500", "late@1h"]}"#));
+    }
+}

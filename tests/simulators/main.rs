@@ -1,7 +1,9 @@
-//! The doubles themselves: what other suites rely on when they say what an authority or a
-//! receiver has seen.
+//! The doubles themselves: what other suites rely on when they say what an authority, a receiver
+//! or a node has seen.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod nodes;
 
 use std::io::Read as _;
 use std::net::TcpStream;
