@@ -104,6 +104,7 @@ fn defaults_are_those_of_the_contract() {
         # webhook_allow is not set\n\
         webhook_attempts = 20  # default\n\
         webhook_deadline = \"10s\"  # default\n\
+        serve_groups = false  # default\n\
         # tokens is not set\n\
         # log_format is not set: pretty on a terminal, json otherwise\n\
         log_level = \"info\"  # default\n\
@@ -398,7 +399,7 @@ fn help_lists_every_setting_with_flag_and_variable() {
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let keys = shown.lines().map(|line| line.trim_start_matches("# "));
     let keys: Vec<&str> = keys.filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(keys.len(), 30);
+    assert_eq!(keys.len(), 31);
     for key in keys {
         let flag = format!("--{}", key.replace('_', "-"));
         assert_has(&help, &[&flag, &format!("[env: SILLAGE_{}]", key.to_uppercase())]);

@@ -24,6 +24,7 @@ use crate::cli::{events, hooking, releasing, sealing, system};
 use crate::config::Config;
 use crate::formula::Rules;
 use crate::http::auth::Tokens;
+use crate::http::routes::NodeRole;
 use crate::http::{self, KeyPolicy, Listener};
 use crate::limits::FAILED_DRAIN_MS;
 use crate::log::Damage;
@@ -50,6 +51,10 @@ pub(crate) fn run(arguments: &SettingArgs) -> Result<Exit, Failure> {
     }
     let store = open(&config, place.directory())?;
     let settings = HttpSettings {
+        node_role: match config.serve_groups {
+            true => NodeRole::Played,
+            false => NodeRole::Off,
+        },
         rules: Rules { concentration_max: config.concentration_max },
         key_policy: match config.require_idempotency_key {
             true => KeyPolicy::Required,

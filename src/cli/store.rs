@@ -16,6 +16,7 @@ use crate::engine::open::open;
 use crate::engine::{Engine, WriterThread};
 use crate::formula::Rules;
 use crate::http::auth::Tokens;
+use crate::http::routes::{NodeRole, Served};
 use crate::http::shutdown::Shutdown;
 use crate::http::{self, Backups, Bounds, Context, KeyPolicy, Listener};
 use crate::ids::{Epoch, Lsn};
@@ -62,6 +63,7 @@ impl StoreSettings {
 /// What configuration tells the HTTP service.
 #[derive(Debug)]
 pub(crate) struct HttpSettings {
+    pub(crate) node_role: NodeRole,
     pub(crate) rules: Rules,
     pub(crate) key_policy: KeyPolicy,
     pub(crate) tokens: Option<Tokens>,
@@ -174,6 +176,7 @@ impl Store {
         let mut working = self.start_workers(&settings, &releasing, &signal, &mut random);
         let context = Context {
             engine: self.engine.clone(),
+            served: Served::new(settings.node_role),
             rules: settings.rules,
             key_policy: settings.key_policy,
             tokens: settings.tokens,

@@ -86,6 +86,8 @@ pub struct Config {
     pub webhook_attempts_max: u32,
     /// A call to a hook takes at most so many milliseconds.
     pub webhook_deadline_ms: u64,
+    /// Play a partner node: keep groups for others.
+    pub serve_groups: bool,
     /// Bytes of one segment of the log.
     pub segment_bytes: u64,
     /// Log since the last snapshot, in percent of its bytes, from which a new one is due.
@@ -333,6 +335,7 @@ impl Config {
             webhook_allow: Vec::new(),
             webhook_attempts_max: 0,
             webhook_deadline_ms: 0,
+            serve_groups: false,
             segment_bytes: 0,
             snapshot_ratio_percent: 0,
         }

@@ -92,7 +92,7 @@ const BLANK: Setting = Setting {
 };
 
 /// Every setting, in the order in which `--help` and `sillage config` list them.
-pub static SETTINGS: [Setting; 30] = [
+pub static SETTINGS: [Setting; 31] = [
     Setting {
         key: "data",
         form: Form::Text("DIR"),
@@ -333,6 +333,13 @@ pub static SETTINGS: [Setting; 30] = [
             let (min_ms, max_ms) = HOOK_DEADLINE_MS_RANGE.into_inner();
             duration_ms(text, min_ms, max_ms).map(|value| config.webhook_deadline_ms = value)
         },
+        ..BLANK
+    },
+    Setting {
+        key: "serve_groups",
+        default: Some("false"),
+        help: "Play a partner node: keep groups for other servers, under /v1/group/",
+        assign: |config, text| boolean(text).map(|value| config.serve_groups = value),
         ..BLANK
     },
     Setting {

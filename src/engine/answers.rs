@@ -128,6 +128,8 @@ impl Engine {
             Refusal::FormulaUnknown => Rejection::FormulaUnknown,
             Refusal::QueueUnknown => Rejection::QueueUnknown,
             Refusal::ReceiptsStale(stale) => Rejection::ReceiptsStale(stale),
+            Refusal::CallLate => Rejection::CallLate,
+            Refusal::GroupsFull => Rejection::GroupsFull,
             Refusal::HookUnknown => Rejection::HookUnknown,
             Refusal::HookDisabled => Rejection::HookDisabled,
             Refusal::HooksFull => Rejection::HooksFull,

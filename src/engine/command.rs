@@ -311,6 +311,10 @@ pub enum Rejection {
     DeliveryUnknown,
     /// The delivery is owed already.
     DeliveryWaiting,
+    /// The call for a group was sent before one that was heard already.
+    CallLate,
+    /// There are `GROUPS_MAX` groups here already.
+    GroupsFull,
     /// As many requests for a seal wait as may; try again after this many seconds.
     SealsFull {
         /// For `Retry-After`.

@@ -97,6 +97,7 @@ impl Wanted {
             | Command::Purge(..)
             | Command::AnnounceDeaths(..)
             | Command::Hook(_)
+            | Command::ChangeGroup(_)
             | Command::OweAnswers { .. }
             | Command::BeginCall(_)
             | Command::EndCall { .. } => Wanted::default(),

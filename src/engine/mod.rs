@@ -28,6 +28,7 @@ pub mod findings;
 mod fixture;
 #[cfg(test)]
 mod golden;
+pub mod groups;
 pub mod hooks;
 mod lists;
 mod lookups;

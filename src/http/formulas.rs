@@ -26,7 +26,8 @@ use crate::ids::Lsn;
 use crate::limits::{BATCH_BYTES_MAX, BODY_BYTES_MAX, PAGE_STEP};
 
 /// Says that an answer is given again under a spent key.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Says that an answer is given again.
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The route's name in the digest of a keyed request.
 pub(super) const ROUTE: &str = "POST /formulas";
 

@@ -32,6 +32,7 @@ use crate::engine::releases::FlowStep;
 use crate::formula::Rules;
 use crate::http::connection::{Exchange, Link};
 use crate::http::hooks::SecretSource;
+use crate::http::routes::{NodeRole, Served};
 use crate::http::service::Service;
 use crate::http::shutdown::{Shutdown, Trigger};
 use crate::http::{Backups, Bounds, Context, KeyPolicy};
@@ -73,11 +74,19 @@ pub(super) struct Setup {
     pub(super) flow: &'static [FlowStep],
     /// The partner nodes as operators write them, and who plays them; `None`: there are none.
     pub(super) nodes: Option<(&'static [&'static str], Arc<Nodes>)>,
+    /// Whether it plays a partner node itself.
+    pub(super) role: NodeRole,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { key_policy: KeyPolicy::Optional, bounds: Bounds::default(), flow: &[], nodes: None }
+        Setup {
+            key_policy: KeyPolicy::Optional,
+            bounds: Bounds::default(),
+            flow: &[],
+            nodes: None,
+            role: NodeRole::Off,
+        }
     }
 }
 
@@ -90,7 +99,7 @@ pub(super) fn context(key_policy: KeyPolicy) -> (Context, Trigger) {
 
 /// A context with an engine on this disk, and the engine's clock.
 fn context_on(disk: SimDisk, setup: Setup) -> (Context, Trigger, Arc<ManualClock>) {
-    let Setup { key_policy, bounds, flow, nodes } = setup;
+    let Setup { key_policy, bounds, flow, nodes, role } = setup;
     let (trigger, shutdown) = Shutdown::new();
     let metrics = Arc::new(Metrics::new());
     let clock = Arc::new(ManualClock::at(1_795_000_000_000));
@@ -110,6 +119,7 @@ fn context_on(disk: SimDisk, setup: Setup) -> (Context, Trigger, Arc<ManualClock
         engine,
         releasing,
         node_health,
+        served: Served::new(role),
         rules: Rules { concentration_max: 100 },
         key_policy,
         tokens: None,
@@ -188,6 +198,12 @@ impl Server {
     /// A server whose store is empty.
     pub(super) async fn start() -> Server {
         Server::start_as(Setup::default()).await
+    }
+
+    /// A server that plays a partner node and wants keys where it may.
+    pub(super) async fn start_node() -> Server {
+        let (key_policy, role) = (KeyPolicy::Required, NodeRole::Played);
+        Server::start_as(Setup { key_policy, role, ..Setup::default() }).await
     }
 
     /// A server that bears only so much.

@@ -8,6 +8,7 @@
 //! same stream again goes on where the first was cut: lines stored before are answered again,
 //! the others are new.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use hyper::header::{HeaderMap, HeaderName};
@@ -76,6 +77,11 @@ impl IdempotencyKey {
             1..=KEY_BYTES_MAX => Ok(Some(IdempotencyKey(key.into()))),
             _ => Err(BadKey::TooLong),
         }
+    }
+
+    /// The key as text.
+    pub(super) fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
     }
 
     /// What the engine compares for a whole request.

@@ -116,6 +116,21 @@ impl<'a> Members<'a> {
         None
     }
 
+    /// What the string `name` says, if it is there and no longer than `bytes_max`; `otherwise` is
+    /// the fault of one that says nothing.
+    pub(super) fn parsed<T: FromStr>(
+        &mut self,
+        name: &str,
+        bytes_max: usize,
+        otherwise: &str,
+    ) -> Option<T> {
+        let parsed = self.string(name, bytes_max)?.parse().ok();
+        if parsed.is_none() {
+            self.fault(pointer_to(name), otherwise.into());
+        }
+        parsed
+    }
+
     /// The array of strings `name`, if it is there, with a number of items within `counts`.
     pub(super) fn strings(
         &mut self,

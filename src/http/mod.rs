@@ -24,6 +24,7 @@ mod chunks;
 pub mod connection;
 mod etag;
 mod formulas;
+mod groups;
 #[cfg(test)]
 mod harness;
 mod head;
@@ -60,6 +61,7 @@ use crate::engine::Engine;
 use crate::formula::Rules;
 use crate::http::auth::Tokens;
 use crate::http::hooks::SecretSource;
+use crate::http::routes::Served;
 use crate::http::shutdown::Shutdown;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -72,6 +74,8 @@ use crate::workers::signatory::Sealing;
 pub struct Context {
     /// The engine.
     pub engine: Engine,
+    /// The calls that are served.
+    pub served: Served,
     /// What configuration may change about the checks of a formula.
     pub rules: Rules,
     /// Whether requests that create something need an idempotency key.

@@ -11,18 +11,18 @@ use crate::http::queues::{self, Standing};
 use crate::http::render::{self, Object};
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::http::routes::{ROUTES, Route};
+use crate::http::routes::Route;
 use crate::metrics::{QueueDepth, TEXT_TYPE};
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 /// `GET /`: what this server is and every call it takes.
-pub(super) async fn index(_context: &Context, _request: Request) -> Result<Response, Problem> {
+pub(super) async fn index(context: &Context, _request: Request) -> Result<Response, Problem> {
     let mut json = Vec::new();
     let mut object = Object::open(&mut json);
     render::scalar(object.member("name"), env!("CARGO_PKG_NAME"));
     render::scalar(object.member("version"), env!("CARGO_PKG_VERSION"));
-    render::array(object.member("routes"), ROUTES, route);
+    render::array(object.member("routes"), context.served.iter(), route);
     object.close();
     Ok(Response::json(StatusCode::OK, json))
 }
@@ -134,6 +134,7 @@ pub(super) async fn problem(_context: &Context, request: Request) -> Result<Resp
 mod tests {
     use super::*;
     use crate::http::harness::Server;
+    use crate::http::routes::ROUTES;
 
     #[tokio::test]
     async fn the_index_lists_every_route_of_the_table() {

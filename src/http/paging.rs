@@ -129,7 +129,7 @@ impl Rows {
     }
 
     /// The page as a response, with the cursor to the next one.
-    pub(super) fn close(mut self, next: Option<Cursor>) -> Response {
+    pub(super) fn close(mut self, next: Option<impl fmt::Display>) -> Response {
         self.json.extend_from_slice(b"],\"next\":");
         render::scalar(&mut self.json, &next.map(|cursor| cursor.to_string()));
         self.json.push(b'}');
@@ -148,7 +148,11 @@ pub(super) fn damaged(seq: Lsn, next: Cursor) -> Problem {
 }
 
 /// The value of `Link` that leads to the next page of `path`, with the parameters of this one.
-pub(super) fn next_link(path: &str, parameters: &[(&str, Option<&str>)], next: Cursor) -> String {
+pub(super) fn next_link(
+    path: &str,
+    parameters: &[(&str, Option<&str>)],
+    next: impl fmt::Display,
+) -> String {
     let mut query = Serializer::new(String::new());
     for (name, value) in parameters {
         if let Some(value) = value {
@@ -181,7 +185,7 @@ mod tests {
         let mut second = Rows::open("rows", budget.open());
         let fitting = fill(&mut second, 999);
         assert!((16..64).contains(&fitting), "{fitting}");
-        let page = first.close(None);
+        let page = first.close(None::<Cursor>);
         let mut third = Rows::open("rows", budget.open());
         let row = |json: &mut Vec<u8>| json.resize(json.len() + PAGE_BYTES_MAX / 2, b'0');
         assert_eq!(third.push(row), Err(Exhausted), "not even one row");

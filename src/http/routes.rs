@@ -1,5 +1,6 @@
 //! The table of routes, and all that follows from it: router, `Allow`, labels, scopes.
 
+mod node;
 mod table;
 
 use std::borrow::Cow;
@@ -7,6 +8,7 @@ use std::borrow::Cow;
 use hyper::Method;
 use hyper::header::HeaderValue;
 
+pub use node::NODE_ROUTES;
 pub use table::ROUTES;
 
 use crate::engine::Work;
@@ -14,7 +16,9 @@ use crate::http::auth::Scope;
 use crate::http::problem::Problem;
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::http::{Context, admin, formulas, hooks, nodes, operating, queues, releases, seals};
+use crate::http::{
+    Context, admin, formulas, groups, hooks, nodes, operating, queues, releases, seals,
+};
 
 /// One call of the API.
 #[derive(Debug)]
@@ -109,6 +113,10 @@ pub enum Endpoint {
     HookDelete,
     HookPing,
     HookSecret,
+    NodeGroupCreate,
+    NodeGroupDelete,
+    NodeGroupGet,
+    NodeGroupsList,
     TransactionBegin,
     TransactionsList,
     TransactionGet,
@@ -171,6 +179,10 @@ impl Endpoint {
             Endpoint::HookDelete => Box::pin(hooks::delete(context, request)).await,
             Endpoint::HookPing => Box::pin(hooks::ping(context, request)).await,
             Endpoint::HookSecret => Box::pin(hooks::rotate(context, request)).await,
+            Endpoint::NodeGroupCreate => Box::pin(groups::create(context, request)).await,
+            Endpoint::NodeGroupDelete => Box::pin(groups::delete(context, request)).await,
+            Endpoint::NodeGroupGet => Box::pin(groups::get(context, request)).await,
+            Endpoint::NodeGroupsList => Box::pin(groups::list(context, request)).await,
             Endpoint::TransactionBegin => Box::pin(releases::begin(context, request)).await,
             Endpoint::TransactionsList => Box::pin(releases::list(context, request)).await,
             Endpoint::TransactionGet => Box::pin(releases::get(context, request)).await,
@@ -198,38 +210,102 @@ pub(crate) enum Destination {
     PathUnknown,
 }
 
-/// Looks up a request in the table.
-pub(crate) fn find(method: &Method, path: &str) -> Destination {
-    let wanted = if method == Method::HEAD { &Method::GET } else { method };
-    for (index, route) in ROUTES.iter().enumerate() {
-        // Methods first: they are told apart faster.
-        if route.method == *wanted
-            && let Some(segment) = matches(route.path, path)
-            && (segment.is_empty() || !is_literal(path))
-        {
-            let parameter = decode(segment);
-            return parameter.map_or(Destination::PathUnknown, |p| Destination::Route(index, p));
+/// The routes that a server serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    /// Those of a partner node, if it plays one; else none.
+    node: &'static [Route],
+}
+
+/// Whether a server plays a partner node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeRole {
+    /// It does not: the paths of a node are unknown.
+    Off,
+    /// It does.
+    Played,
+}
+
+impl Served {
+    /// Those of every server, and those of a node if it plays one.
+    #[must_use]
+    pub fn new(role: NodeRole) -> Served {
+        let node = match role {
+            NodeRole::Off => &[],
+            NodeRole::Played => NODE_ROUTES,
+        };
+        Served { node }
+    }
+
+    /// All of them; their places are their indexes.
+    pub fn iter(&self) -> impl Iterator<Item = &'static Route> {
+        ROUTES.iter().chain(self.node)
+    }
+
+    /// The route of this index.
+    pub(crate) fn get(&self, index: usize) -> &'static Route {
+        ROUTES.get(index).unwrap_or_else(|| &self.node[index - ROUTES.len()])
+    }
+
+    /// Looks up a request.
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Destination {
+        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        for (index, route) in self.iter().enumerate() {
+            // Methods first: they are told apart faster.
+            if route.method == *wanted
+                && let Some(segment) = matches(route.path, path)
+                && (segment.is_empty() || !self.is_literal(path))
+            {
+                let parameter = decode(segment);
+                return parameter
+                    .map_or(Destination::PathUnknown, |p| Destination::Route(index, p));
+            }
+        }
+        self.find_none(method, path)
+    }
+
+    /// Whether a route without a variable has this path. It goes first: `/formulas/check` is a
+    /// call of its own, not the formula named `check`.
+    fn is_literal(&self, path: &str) -> bool {
+        // A path may hold braces and look like a pattern: that is an id as any other.
+        self.iter().any(|route| route.path == path && !path.contains('{'))
+    }
+
+    /// Where a request goes that no route takes.
+    fn find_none(&self, method: &Method, path: &str) -> Destination {
+        let is_options = method == Method::OPTIONS;
+        let path_exists = self.iter().any(|route| matches(route.path, path).is_some());
+        match path_exists {
+            false if is_options && path == "*" => Destination::Options(self.allow(|_| true)),
+            false => Destination::PathUnknown,
+            true if is_options => Destination::Options(self.allow_of(path)),
+            true => Destination::MethodUnknown(self.allow_of(path)),
         }
     }
-    find_none(method, path)
-}
 
-/// Whether a route without a variable has this path. It goes first: `/formulas/check` is a call
-/// of its own, not the formula named `check`.
-fn is_literal(path: &str) -> bool {
-    // A path may hold braces and look like a pattern: that is an id as any other.
-    ROUTES.iter().any(|route| route.path == path && !path.contains('{'))
-}
+    fn allow_of(&self, path: &str) -> HeaderValue {
+        match self.is_literal(path) {
+            true => self.allow(|route| route.path == path),
+            false => self.allow(|route| matches(route.path, path).is_some()),
+        }
+    }
 
-/// Where a request goes that no route takes.
-fn find_none(method: &Method, path: &str) -> Destination {
-    let is_options = method == Method::OPTIONS;
-    let path_exists = ROUTES.iter().any(|route| matches(route.path, path).is_some());
-    match path_exists {
-        false if is_options && path == "*" => Destination::Options(allow(|_| true)),
-        false => Destination::PathUnknown,
-        true if is_options => Destination::Options(allow_of(path)),
-        true => Destination::MethodUnknown(allow_of(path)),
+    /// The methods of the routes for which `wanted` holds, with those that follow from them.
+    fn allow(&self, wanted: impl Fn(&Route) -> bool) -> HeaderValue {
+        let mut methods: Vec<&str> = Vec::new();
+        for route in self.iter().filter(|route| wanted(route)) {
+            let served: &[&str] = match &route.method {
+                method if method == Method::GET => &["GET", "HEAD"],
+                method => &[method.as_str()],
+            };
+            for name in served {
+                if !methods.contains(name) {
+                    methods.push(name);
+                }
+            }
+        }
+        methods.push("OPTIONS");
+        HeaderValue::from_str(&methods.join(", ")).expect("methods are tokens")
     }
 }
 
@@ -259,31 +335,6 @@ fn decode(segment: &str) -> Option<Box<str>> {
         Cow::Borrowed(text) => Some(text.into()),
         Cow::Owned(text) => Some(text.into()),
     }
-}
-
-fn allow_of(path: &str) -> HeaderValue {
-    match is_literal(path) {
-        true => allow(|route| route.path == path),
-        false => allow(|route| matches(route.path, path).is_some()),
-    }
-}
-
-/// The methods of the routes for which `wanted` holds, with those that follow from them.
-fn allow(wanted: impl Fn(&Route) -> bool) -> HeaderValue {
-    let mut methods: Vec<&str> = Vec::new();
-    for route in ROUTES.iter().filter(|route| wanted(route)) {
-        let served: &[&str] = match &route.method {
-            method if method == Method::GET => &["GET", "HEAD"],
-            method => &[method.as_str()],
-        };
-        for name in served {
-            if !methods.contains(name) {
-                methods.push(name);
-            }
-        }
-    }
-    methods.push("OPTIONS");
-    HeaderValue::from_str(&methods.join(", ")).expect("methods are tokens")
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::connection::Exchange;
 use super::problem::{Kind, Problem};
 use super::request::{BodyReader, Pace, Request, RequestId};
 use super::response::{Body, Response};
-use super::routes::{Destination, ROUTES, Route, find};
+use super::routes::{Destination, Route};
 use super::wire::Patience;
 use crate::limits::RESPONSE_BYTES_FREE;
 use crate::metrics::RouteMetrics;
@@ -35,7 +35,7 @@ const NO_ROUTE: &str = "none";
 /// What all connections share.
 pub(crate) struct Service {
     pub(crate) context: Context,
-    /// By index in `ROUTES`.
+    /// By the index of the route.
     routes: Vec<RouteMetrics>,
     no_route: RouteMetrics,
     bodies: Arc<Budget>,
@@ -62,7 +62,7 @@ impl Service {
     pub(crate) fn new(context: Context) -> Service {
         let metrics = &context.metrics;
         Service {
-            routes: ROUTES.iter().map(|route| metrics.route(route.label)).collect(),
+            routes: context.served.iter().map(|route| metrics.route(route.label)).collect(),
             no_route: metrics.route(NO_ROUTE),
             bodies: Arc::new(Budget::new(context.bounds.bodies_bytes_max)),
             pages: Arc::new(Budget::new(context.bounds.pages_bytes_max)),
@@ -118,9 +118,9 @@ impl Service {
         head: Parts,
         body: BodyReader,
     ) -> (Option<usize>, Result<Response, Problem>) {
-        match find(&head.method, head.uri.path()) {
+        match self.context.served.find(&head.method, head.uri.path()) {
             Destination::Route(index, parameter) => {
-                let route = &ROUTES[index];
+                let route = self.context.served.get(index);
                 let request = self.admit(route, exchange, id, head, body, parameter);
                 let result = match request {
                     Ok(request) => self.call(route, request).await,

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{
-    IMAGE_ENTRY_BYTES_MAX, NACK_DELAY_MS_MAX, PAYLOAD_BYTES_MAX, REASON_BYTES_MAX,
+    IMAGE_ENTRY_BYTES_MAX, KEY_BYTES_MAX, NACK_DELAY_MS_MAX, PAYLOAD_BYTES_MAX, REASON_BYTES_MAX,
     SEAL_TARGET_BYTES_MAX, URL_BYTES_MAX,
 };
 
@@ -45,8 +45,14 @@ pub const TRANSACTION_ANSWER_BYTES_MAX: usize = 64 << 10;
 pub const RELEASE_LEASE_DEADLINES: u64 = 12;
 /// And so much longer: waits between rounds of undo, and the log.
 pub const RELEASE_LEASE_MARGIN_MS: u64 = 10 * 60_000;
-/// Groups on this server, when it plays a node, that have gone and whose last call is remembered.
+/// Groups on this server, when it plays a node. Each is in memory, some 300 bytes.
+pub const GROUPS_MAX: usize = 1_000_000;
+/// Groups on this server that have gone and whose last calls are remembered.
 pub const GROUPS_GONE_MAX: usize = 100_000;
+/// Callers of whom a group's latest call is remembered: one store, and some that try things out.
+pub const GROUP_CALLERS_MAX: usize = 4;
+/// Bytes of a body about a group: its name, each byte of it escaped.
+pub const GROUP_BODY_BYTES_MAX: usize = 4 << 10;
 /// Nodes of which is known how they are doing: the configured ones, and those that were configured
 /// when transactions began that have yet to end.
 pub const NODES_KNOWN_MAX: usize = 4 * NODES_MAX;
@@ -81,6 +87,9 @@ pub const NODE_SAID_BYTES_MAX: usize = 200;
 /// A call's share in the moving average of a node's latency: one of so many.
 pub const NODE_LATENCY_CALLS: u64 = 8;
 
+const _: () = assert!(6 * GROUP_ID_BYTES_MAX < GROUP_BODY_BYTES_MAX);
+const _: () =
+    assert!(GROUP_ID_BYTES_MAX + GROUP_CALLERS_MAX * 2 * KEY_BYTES_MAX < IMAGE_ENTRY_BYTES_MAX);
 const _: () = assert!(RELEASE_BACKOFF_CAP_MS <= NACK_DELAY_MS_MAX);
 const _: () = assert!(NODES_MAX <= u16::BITS as usize);
 const _: () = assert!(6 * GROUP_ID_BYTES_MAX + 256 <= TRANSACTION_BODY_BYTES_MAX);

@@ -6,6 +6,7 @@
 //! lapse of a lease, whose deadline already stands in [`Fact::Leased`].
 
 pub mod archive;
+pub mod call_key;
 pub mod codec;
 pub mod hooks;
 pub mod releases;

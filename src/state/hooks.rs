@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
 
-use super::digest::{Digest, Tag, entry};
+use super::digest::{Digest, Tag, entry, fold};
 use crate::ids::{Lsn, MessageId};
 use crate::limits::DELIVERIES_KEPT_MAX;
 use crate::record::hooks::{CreatedHook, Event, Events, HookSecret};
@@ -225,10 +225,4 @@ fn delivered_hash(delivery: MessageId, delivered: &Delivered) -> u128 {
 /// Nothing for none.
 fn own_hash(secret: Option<&HookSecret>) -> u128 {
     secret.map_or(0, |secret| entry(Tag::OwnSecret, &[fold(&secret.0)]))
-}
-
-/// Bytes as one word, FNV-1a.
-fn fold(bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }

@@ -30,6 +30,7 @@ use bincode::{Decode, Encode};
 
 use super::calls::Calls;
 use super::formulas::{self, Pin};
+use super::groups::Groups;
 use super::hooks::Hooks;
 use super::idempotency::KeyTotals;
 use super::queues::{Delay, Lease, Past, Queue};
@@ -58,6 +59,7 @@ pub struct Image {
     pub(super) seals: Seals,
     pub(super) hooks: Hooks,
     pub(super) releases: Releases,
+    pub(super) groups: Groups,
 }
 
 /// Why bytes are no image.
@@ -222,6 +224,7 @@ impl Image {
             seals: Seals::default(),
             hooks: Hooks::default(),
             releases: Releases::default(),
+            groups: Groups::default(),
         };
         match version {
             1 => outbound::assume(&mut image),

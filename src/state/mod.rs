@@ -12,6 +12,7 @@ pub mod calls;
 pub mod deaths;
 mod digest;
 pub mod formulas;
+pub mod groups;
 pub mod hooks;
 pub mod idempotency;
 pub mod image;
@@ -33,6 +34,7 @@ use std::collections::BTreeMap;
 
 use self::calls::Calls;
 use self::formulas::{Formulas, Pin};
+use self::groups::Groups;
 use self::hooks::Hooks;
 use self::idempotency::SpentKeys;
 use self::queues::{GivenBack, Queue, Terms};
@@ -67,6 +69,7 @@ pub struct State {
     seals: Seals,
     hooks: Hooks,
     releases: Releases,
+    groups: Groups,
 }
 
 impl Default for State {
@@ -86,6 +89,7 @@ impl Default for State {
             seals: Seals::default(),
             hooks: Hooks::default(),
             releases: Releases::default(),
+            groups: Groups::default(),
         }
     }
 }
@@ -241,6 +245,12 @@ impl State {
         &self.releases
     }
 
+    /// The groups on this server.
+    #[must_use]
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     /// The queue of this name.
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<&Queue> {
@@ -267,6 +277,7 @@ impl State {
         sum.add(self.seals.digest());
         sum.add(self.hooks.digest());
         sum.add(self.releases.digest());
+        sum.add(self.groups.digest());
         for (place, queue) in (0u64..).zip(self.queues.values()) {
             let [high, low] = halves(queue.digest());
             sum.add(digest::entry(digest::Tag::Queue, &[place, high, low]));
@@ -302,6 +313,7 @@ impl State {
         self.seals.check_invariants();
         self.hooks.check_invariants();
         self.releases.check_invariants();
+        self.groups.check_invariants();
         self.check_across();
     }
 

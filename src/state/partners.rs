@@ -1,4 +1,4 @@
-//! What follows from the facts about releases.
+//! What follows from the facts about releases, and about groups on this server.
 //!
 //! A transaction settles its message itself when it ends, wherever the message stands: also as a
 //! dead letter, when what had failed was healed. Facts about a transaction that is not remembered
@@ -39,6 +39,7 @@ impl State {
             Fact::ReleaseDue { formula } => {
                 self.queue_mut(QueueName::RELEASES).put_back(*formula);
             }
+            Fact::GroupChanged(changed) => self.groups.change(lsn, changed),
             _ => unreachable!("all other facts are applied before"),
         }
     }

@@ -133,6 +133,7 @@ impl State {
             seals: self.seals.clone(),
             hooks: self.hooks.clone(),
             releases: self.releases.clone(),
+            groups: self.groups.clone(),
         }
     }
 
@@ -153,6 +154,7 @@ impl State {
             seals: image.seals,
             hooks: image.hooks,
             releases: image.releases,
+            groups: image.groups,
         };
         // A later program may have more queues than the one that made the image.
         for name in BUILT_IN_QUEUES {

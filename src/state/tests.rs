@@ -167,6 +167,7 @@ fn compare_outbound(whole: &State, state: &State) {
     assert_eq!(state.hooks.hooks, whole.hooks.hooks);
     assert_eq!(state.hooks.delivered, whole.hooks.delivered);
     assert_eq!(state.hooks.own_secret, whole.hooks.own_secret);
+    assert_eq!(state.groups.groups, whole.groups.groups);
     for event in Event::NAMES.map(|(event, _)| event) {
         assert!(state.hooks.subscribers(event).eq(whole.hooks.subscribers(event)));
     }

@@ -15,6 +15,7 @@ use sillage::engine::open::open;
 use sillage::engine::{Engine, Work};
 use sillage::formula::Rules;
 use sillage::http::auth::Tokens;
+use sillage::http::routes::{NodeRole, Served};
 use sillage::http::shutdown::{Shutdown, Trigger};
 use sillage::http::{Backups, Bounds, Context, KeyPolicy, bind, hooks::SecretSource, serve};
 use sillage::limits::SEGMENT_BYTES_MIN;
@@ -103,6 +104,7 @@ impl Server {
             releasing,
             node_health,
             engine: engine.clone(),
+            served: Served::new(NodeRole::Off),
             rules: Rules { concentration_max: 100 },
             key_policy: KeyPolicy::Optional,
             tokens,

@@ -7,6 +7,7 @@
 pub mod deaths;
 pub mod formulas;
 pub mod gate;
+pub mod groups;
 pub mod hooks;
 pub mod plan;
 pub mod queues;
@@ -16,6 +17,7 @@ pub mod seals;
 mod tests;
 
 use self::deaths::Death;
+use self::groups::{GroupCall, GroupReply};
 use self::hooks::HookCommand;
 use crate::engine::command::releases::{Course, ReleaseCommand};
 use crate::engine::command::seals::{
@@ -28,6 +30,7 @@ use crate::engine::decide::gate::Gate;
 use crate::engine::findings::View;
 use crate::formula::Fingerprint;
 use crate::ids::{Lsn, MessageId, QueueName, Receipt};
+use crate::record::releases::Action;
 use crate::record::seals::RequestedSeal;
 use crate::record::{Fact, FlowStep, InGroup, Selection};
 use crate::time::{Moment, Timestamp};
@@ -53,6 +56,8 @@ pub enum Command {
     AnnounceDeaths(QueueName, Vec<Death>),
     /// Whatever has to do with hooks.
     Hook(HookCommand),
+    /// Create or delete a group here.
+    ChangeGroup(GroupCall),
     /// Whatever has to do with releases.
     Release(ReleaseCommand),
     /// Have a text sealed.
@@ -181,6 +186,8 @@ pub enum Reply {
     SealEnded(SealEnded),
     /// A call was begun by this record; or why not.
     CallBegun(Result<Lsn, Gate>),
+    /// What became of a group here.
+    Group(GroupReply),
     /// What a transaction does next.
     Course(Course),
     /// It was done.
@@ -232,6 +239,10 @@ pub enum Refusal {
         /// Seconds.
         retry_after_s: u64,
     },
+    /// The call for a group was sent before one that was heard already.
+    CallLate,
+    /// There are as many groups as there may be.
+    GroupsFull,
     /// Another transaction holds the group.
     GroupHeld {
         /// It.
@@ -292,6 +303,7 @@ pub fn decide(
                 Fact::Purged { queue, which }
             })
         }
+        Command::ChangeGroup(call) => groups::decide(state, call),
         Command::Release(command) => releases::decide(view, command, circumstances),
         Command::RequestSeal(wish) => seals::request(view, wish, circumstances),
         Command::BeginSeal(begin) => Ok(seals::begin(view, &begin, circumstances)),
@@ -313,6 +325,7 @@ impl Command {
         match self {
             Command::Accept(_) | Command::AcceptBatch(_) | Command::RequestSeal(_) => true,
             Command::Hook(command) => command.is_intake(),
+            Command::ChangeGroup(call) => call.action == Action::Create,
             Command::Release(command) => command.is_intake(),
             _ => false,
         }

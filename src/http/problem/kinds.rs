@@ -63,6 +63,9 @@ kinds! {
     InvalidQuery = "invalid-query", BAD_REQUEST, "Invalid query",
         "A query parameter is unknown, repeated or out of range.",
         "Correct what the list of errors names; each carries the parameter.";
+    GroupExists = "group-exists", BAD_REQUEST, "Group exists",
+        "A group of this name is on this server already. Nothing was changed.",
+        "Take it as done, or delete the group first.";
     KeyMissing = "missing-idempotency-key", BAD_REQUEST, "Missing Idempotency-Key header",
         "This server wants an Idempotency-Key with every request that creates something.",
         "Send a fresh random key, and the same key again when the request is repeated.";
@@ -93,6 +96,9 @@ kinds! {
     SealRequestUnknown = "unknown-seal-request", NOT_FOUND, "Unknown request for a seal",
         "There is no request for a seal with this id.",
         "Use the id, or the Location, of the answer to POST /crypto/sign.";
+    GroupUnknown = "unknown-group", NOT_FOUND, "Unknown group",
+        "No group of this name is on this server.",
+        "GET /v1/group/ lists the groups that are.";
     TransactionUnknown = "unknown-transaction", NOT_FOUND, "Unknown transaction",
         "There is no transaction with this id. Of those at an end only the latest are kept.",
         "GET /transactions lists the transactions.";
@@ -131,6 +137,13 @@ kinds! {
     DeliveryWaiting = "delivery-waiting", CONFLICT, "Delivery waiting",
         "The delivery has not ended yet: it is made anyhow.",
         "Wait for it; GET /hooks/deliveries says when it is attempted next.";
+    StaleCall = "stale-call", CONFLICT, "Stale call",
+        "The Idempotency-Key says that the call was sent before one for the same group that was \
+         answered already. Nothing was changed.",
+        "Nothing: what came later counts. To call anew, use a higher number.";
+    GroupsFull = "too-many-groups", CONFLICT, "Too many groups",
+        "There are as many groups on this server as there may be. Each is in memory.",
+        "Delete groups that nobody needs.";
     LengthRequired = "length-required", LENGTH_REQUIRED, "Length required",
         "This call takes a body, and the request announces none.",
         "Send Content-Length, or Transfer-Encoding: chunked.";

@@ -6,8 +6,9 @@ use super::{Kind, Problem, array};
 use crate::engine::command::{Culprit, Rejection, Repeated, StoredFormula};
 use crate::http::head::Refusal;
 use crate::http::response::push_json_str;
+use crate::ids::Lsn;
 use crate::limits::{
-    BATCH_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, HOOKS_MAX, OVERLOAD_RETRY_AFTER_S,
+    BATCH_BYTES_MAX, GROUPS_MAX, HEAD_BYTES_MAX, HEADERS_MAX, HOOKS_MAX, OVERLOAD_RETRY_AFTER_S,
     TARGET_BYTES_MAX, TRANSACTIONS_OPEN_MAX,
 };
 
@@ -41,15 +42,18 @@ impl From<Rejection> for Problem {
             Rejection::DeliveryWaiting => {
                 Problem::new(Kind::DeliveryWaiting, "the delivery has not ended yet")
             }
+            Rejection::CallLate => Problem::new(
+                Kind::StaleCall,
+                "a later call for this group was answered already; nothing was changed",
+            ),
+            Rejection::GroupsFull => {
+                Problem::new(Kind::GroupsFull, format!("there are {GROUPS_MAX} groups already"))
+            }
             Rejection::SealsFull { retry_after_s } => {
                 Problem::new(Kind::SealsFull, "too many requests for a seal wait, or have failed")
                     .retry_after(retry_after_s)
             }
-            Rejection::GroupHeld { by } => {
-                let detail = format!("transaction {by} on this group is not at an end");
-                let existing = format!(r#"{{"id":"{by}","url":"/transactions/{by}"}}"#);
-                Problem::new(Kind::GroupHeld, detail).member("existing", existing)
-            }
+            Rejection::GroupHeld { by } => group_held(by),
             Rejection::TransactionUnknown => {
                 Problem::new(Kind::TransactionUnknown, "no transaction has this id")
             }
@@ -68,11 +72,7 @@ impl From<Rejection> for Problem {
                 "the disk is full; intake resumes by itself when there is room",
             ),
             Rejection::OutcomeUnknown => outcome_unknown(),
-            Rejection::Damaged(lsn) => Problem::new(
-                Kind::DamagedRecord,
-                format!("record {lsn} cannot be read back unharmed"),
-            )
-            .member("seq", lsn.to_string()),
+            Rejection::Damaged(lsn) => damaged(lsn),
             Rejection::Forgotten(lsn) => {
                 let detail = format!("formula {lsn} was withdrawn while this was answered");
                 Problem::new(Kind::Overloaded, detail).retry_after(OVERLOAD_RETRY_AFTER_S)
@@ -82,6 +82,18 @@ impl From<Rejection> for Problem {
             }
         }
     }
+}
+
+/// A 409 that names the transaction that is in the way.
+fn group_held(by: Lsn) -> Problem {
+    let detail = format!("transaction {by} on this group is not at an end");
+    let existing = format!(r#"{{"id":"{by}","url":"/transactions/{by}"}}"#);
+    Problem::new(Kind::GroupHeld, detail).member("existing", existing)
+}
+
+fn damaged(lsn: Lsn) -> Problem {
+    let detail = format!("record {lsn} cannot be read back unharmed");
+    Problem::new(Kind::DamagedRecord, detail).member("seq", lsn.to_string())
 }
 
 /// A 409 that names the stored formula.

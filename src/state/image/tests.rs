@@ -1,5 +1,6 @@
 //! Images as bytes: golden, hostile, and large.
 
+mod groups;
 mod outbound;
 
 use std::fmt::Write;

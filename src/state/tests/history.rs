@@ -1,5 +1,6 @@
 //! Random histories: each fact is one that could have been decided on the state at hand.
 
+mod groups;
 pub mod outbound;
 
 use std::collections::BTreeMap;

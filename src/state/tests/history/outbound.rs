@@ -21,7 +21,7 @@ pub fn text(number: u8) -> [u8; 32] {
 impl History {
     /// One group about seals or hooks; empty if what was drawn is not possible now.
     pub(super) fn outbound(&mut self) -> Vec<Fact> {
-        match self.random.u8(..26) {
+        match self.random.u8(..29) {
             0..=4 => vec![self.request()],
             5..=8 => self.begin_call(),
             9..=13 => self.end_call(),
@@ -30,6 +30,7 @@ impl History {
             21 => self.redeliver(),
             22 => self.announce(),
             23 => vec![self.created_hook()],
+            26.. => vec![self.group_call()],
             _ => self.change_hook().into_iter().collect(),
         }
     }
