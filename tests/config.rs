@@ -218,7 +218,7 @@ fn one_node_in_two_spellings_is_named_twice() {
 }
 
 #[test]
-fn the_step_release_needs_a_seal_before_it_and_nodes() {
+fn the_step_release_needs_nodes_and_comes_last() {
     let sealing = ["--seal-url=http://a:1", "--seal-key=k"];
     let flow = ["--flow", "seal, release"];
     let without_authority = Setup::new().flags(&flow).refusal();
@@ -228,8 +228,15 @@ fn the_step_release_needs_a_seal_before_it_and_nodes() {
     let file = "nodes = ['http://n:1']\nflow = ['seal', 'release']\n";
     let whole = Setup::new().file(file).flags(&sealing).shown();
     assert_has(&whole, &["flow = \"seal,release\"  # ", "sillage.toml:2\n"]);
-    let alone = Setup::new().flags(&["--flow", "release"]).refusal();
-    assert_has(&alone, &["--flow: `release` is neither none nor seal nor seal,release"]);
+    let alone = ["--flow", "release"];
+    let without_nodes = Setup::new().flags(&alone).refusal();
+    assert_has(&without_nodes, &["--flow: cannot be set without --nodes"]);
+    // It needs no authority.
+    Setup::new().flags(&alone).flags(&["--nodes", "http://n:1"]).shown();
+    let turned = Setup::new().flags(&["--flow", "release,seal"]).refusal();
+    assert_has(&turned, &["--flow: `release,seal` releases before it seals", "seal,release"]);
+    let unknown = Setup::new().flags(&["--flow", "release,sell"]).refusal();
+    assert_has(&unknown, &["--flow: `release,sell` is none of these: none; seal; release; "]);
     Setup::new().flags(&["--flow", "Seal"]).flags(&sealing).shown();
 }
 
@@ -305,6 +312,8 @@ fn every_setting_refuses_what_it_cannot_mean() {
         ("--flow", "release"),
         ("--flow", "release,seal"),
         ("--flow", "seal,seal"),
+        ("--flow", "release,release"),
+        ("--flow", "seal,release,seal"),
         ("--flow", "seal,"),
         ("--flow", "none,seal"),
         ("--snapshot-ratio", "0.09"),

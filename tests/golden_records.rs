@@ -9,11 +9,12 @@ use std::path::PathBuf;
 
 use sillage::formula::{self, Checked, Rules};
 use sillage::ids::{Epoch, Lsn, MessageId, QueueName};
-use sillage::record::archive::{self, Archived, Step, StepKind};
+use sillage::record::archive::{self, Archived, EndedRelease, Step, StepKind};
 use sillage::record::hooks::{
     CreatedHook, Event, Events, Happening, HookSecret, NamedFormula, OwedDelivery, Recipient,
     SealedBy, Told,
 };
+use sillage::record::releases::{Action, End, NodeEnd, NodeOutcome};
 use sillage::record::seals::{CallPurpose, GivenSeal, RequestedSeal, index_of, text_key};
 use sillage::record::{
     AcceptedFormula, Fact, FlowStep, InGroup, ItemOutcome, Record, Selection, SpentKey, Touched,
@@ -262,15 +263,26 @@ fn written(records: &[(&'static str, Record)]) -> String {
     written
 }
 
-/// Written by no program as version 1, since none had a flow: a formula that goes on the queue
-/// `seals` is of version 3, lest a program before accepts it and does not put it there. Its bytes
-/// behind the version stay readable.
-const NOW_OF_VERSION_3: &str = "formula-accepted-keyed 01";
+/// Written by no program of versions 1 to 3, since none took such a flow: a formula that is to be
+/// released is of version 4, lest a program before accepts it and does not put it on the queue
+/// `releases`. Its bytes behind the version stay readable.
+const NOW_OF_VERSION_4: [(&str, &str); 5] = [
+    ("formula-accepted-keyed 01", "formula-accepted-keyed 04"),
+    ("formula-imported 02", "formula-imported 04"),
+    ("formula-accepted-to-be-sealed 03", "formula-accepted-to-be-sealed 04"),
+    ("formula-imported-to-be-sealed 03", "formula-imported-to-be-sealed 04"),
+    // The same within an archived record.
+    ("-with-steps 027200000003", "-with-steps 027200000004"),
+];
+
+fn as_written_now(golden: &str) -> String {
+    let now = |golden: String, (then, now): &(&str, &str)| golden.replace(then, now);
+    NOW_OF_VERSION_4.iter().fold(golden.to_owned(), now)
+}
 
 fn assert_golden(version: u8, records: &[(&'static str, Record)]) {
     let golden = std::fs::read_to_string(golden_file(version)).expect("the golden file is there");
-    let expected = golden.replace(NOW_OF_VERSION_3, "formula-accepted-keyed 03");
-    assert_eq!(written(records), expected, "stored bytes have changed");
+    assert_eq!(written(records), as_written_now(&golden), "stored bytes have changed");
     for (line, (name, record)) in golden.lines().zip(records) {
         let bytes = unhex(line.split_once(' ').expect("name and bytes").1);
         assert_eq!(bytes[0], version, "{name} says which version it takes to read it");
@@ -290,11 +302,7 @@ fn what_version_2_added_has_its_bytes_and_reads_back() {
 
 #[test]
 fn what_version_3_added_has_its_bytes_and_reads_back() {
-    let records = records(facts_of_version_3());
-    if std::env::var_os("SILLAGE_BLESS").is_some() {
-        std::fs::write(golden_file(3), written(&records)).expect("the golden file is writable");
-    }
-    assert_golden(3, &records);
+    assert_golden(3, &records(facts_of_version_3()));
 }
 
 #[test]
@@ -303,7 +311,8 @@ fn a_program_of_version_2_could_read_what_has_nothing_to_do_with_seals_and_hooks
     for (name, record) in records(older) {
         let mut bytes = Vec::new();
         codec::encode(&record, &mut bytes);
-        assert!(bytes[0] <= 2 || name == "formula-accepted-keyed", "{name}");
+        let is_released = ["formula-accepted-keyed", "formula-imported"].contains(&name);
+        assert!(bytes[0] <= 2 || is_released, "{name}");
     }
 }
 
@@ -345,6 +354,51 @@ fn archived_records_have_the_bytes_of_their_version_1_and_read_back() {
     }
 }
 
+/// Where one of these steps is, the record is of version 3; the others stay as they were.
+#[test]
+fn archived_records_with_ends_of_releases_have_the_bytes_of_version_3() {
+    let step = |lsn, kind| Step { at: Timestamp(1_795_000_000_123), lsn: Lsn(lsn), kind };
+    let node = |url: &str, outcome| NodeEnd { url: url.into(), outcome };
+    let ended = |action, end, reason: &str, outcomes: [NodeOutcome; 2]| {
+        let [first, second] = outcomes;
+        let nodes = vec![node("http://127.0.0.1:5000", first), node("https://b.example", second)];
+        let (transaction, reason) = (Lsn(70_400), reason.into());
+        StepKind::ReleaseEnded(Box::new(EndedRelease { transaction, action, end, reason, nodes }))
+    };
+    use NodeOutcome::{Already, Done, Refused, Undone, Unknown};
+    let steps = [
+        step(70_300, StepKind::Sealed),
+        step(70_450, ended(Action::Create, End::Failed, "b: timed out", [Done, Unknown])),
+        step(70_460, ended(Action::Create, End::RolledBack, "b: answered 403", [Undone, Refused])),
+        step(70_470, ended(Action::Create, End::Succeeded, "", [Done, Already])),
+        step(70_480, ended(Action::Delete, End::Succeeded, "", [Done, Done])),
+    ];
+    let (mut payload, mut bytes) = (Vec::new(), Vec::new());
+    codec::encode(&records(facts_of_version_1())[2].1, &mut payload);
+    archive::encode(&payload, &steps, &mut bytes);
+    let file = golden_file(4).with_file_name("archived.txt");
+    let written = format!("formula-accepted-to-be-released-with-steps {}\n", hex(&bytes));
+    if std::env::var_os("SILLAGE_BLESS").is_some() {
+        std::fs::write(&file, &written).expect("the golden file is writable");
+    }
+    let golden = std::fs::read_to_string(&file).expect("the golden file is there");
+    assert_eq!(written, golden, "stored bytes have changed");
+    let archived = Archived::split(&bytes).expect("whole");
+    assert_eq!((bytes[0], archived.steps().expect("whole")), (3, steps.to_vec()));
+    // Whatever is cut off or added, it is noticed.
+    for len in 0..bytes.len() {
+        let read = Archived::split(&bytes[..len]).and_then(|archived| archived.steps());
+        assert!(read.is_err() || len == payload.len() + 5, "cut at {len}");
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    assert!(Archived::split(&longer).and_then(|archived| archived.steps()).is_err());
+    for (kept, version) in [(0..1, 2), (1..2, 3), (4..5, 3)] {
+        let mut bytes = Vec::new();
+        archive::encode(&payload, &steps[kept.clone()], &mut bytes);
+        assert_eq!(bytes[0], version, "{kept:?}");
+    }
+}
+
 /// Steps of which version 1 does not know; without any of them the bytes are still of version 1.
 #[test]
 fn archived_records_with_steps_of_seals_and_hooks_have_the_bytes_of_version_2() {
@@ -362,11 +416,8 @@ fn archived_records_with_steps_of_seals_and_hooks_have_the_bytes_of_version_2() 
     archive::encode(&payload, &steps, &mut bytes);
     let file = golden_file(3).with_file_name("archived.txt");
     let written = format!("formula-accepted-to-be-sealed-with-steps {}\n", hex(&bytes));
-    if std::env::var_os("SILLAGE_BLESS").is_some() {
-        std::fs::write(&file, &written).expect("the golden file is writable");
-    }
     let golden = std::fs::read_to_string(&file).expect("the golden file is there");
-    assert_eq!(written, golden, "stored bytes have changed");
+    assert_eq!(written, as_written_now(&golden), "stored bytes have changed");
     let archived = Archived::split(&bytes).expect("whole");
     assert_eq!((bytes[0], archived.steps().expect("whole")), (2, steps.to_vec()));
     for kept in [0..1, 1..2, 2..3, 3..4, 4..5] {
@@ -413,6 +464,6 @@ fn cut_changed_and_hostile_bytes_are_errors_and_never_panic() {
     }
     let endless_length = [1, 0, 0, 1, 1, 253, 255, 255, 255, 255, 255, 255, 255, 255];
     assert!(codec::decode(&endless_length).is_err());
-    assert!(codec::decode(&[4, 0, 0, 0, 1]).is_err(), "a newer version is refused");
+    assert!(codec::decode(&[5, 0, 0, 0, 1]).is_err(), "a newer version is refused");
     assert!(codec::decode(&[0, 0, 0, 0, 1]).is_err(), "there is no version 0");
 }

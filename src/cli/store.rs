@@ -51,6 +51,7 @@ impl StoreSettings {
             flow: match config.flow {
                 Flow::None => &[],
                 Flow::Seal => &[FlowStep::Seal],
+                Flow::Release => &[FlowStep::Release],
                 Flow::SealRelease => &[FlowStep::Seal, FlowStep::Release],
             },
         };

@@ -120,8 +120,10 @@ pub enum ValueFault {
     NotNodes,
     /// Two addresses of one node.
     NodeTwice,
-    /// No steps that can follow each other.
+    /// No steps of a flow.
     NotFlow,
+    /// A release in front of the seal.
+    ReleaseBeforeSeal,
     /// Not visible ASCII.
     NotKey,
     /// Not an IP address with a port.
@@ -236,7 +238,13 @@ impl fmt::Display for ValueFault {
                  http://a.example:5000,http://b.example:5000 without queries"
             ),
             ValueFault::NodeTwice => f.write_str("names a node twice"),
-            ValueFault::NotFlow => f.write_str("is neither none nor seal nor seal,release"),
+            ValueFault::NotFlow => {
+                f.write_str("is none of these: none; seal; release; seal,release")
+            }
+            ValueFault::ReleaseBeforeSeal => f.write_str(
+                "releases before it seals: partners would have what the authority may yet refuse; \
+                 write seal,release",
+            ),
             ValueFault::NotKey => f.write_str("is not a key of visible ASCII characters"),
             ValueFault::NotBoolean => f.write_str("is neither true nor false"),
             ValueFault::NotOneOf(words) => write!(f, "is not one of {}", words.join(", ")),

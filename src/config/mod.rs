@@ -102,8 +102,24 @@ pub enum Flow {
     None,
     /// Its id is sealed.
     Seal,
-    /// Its id is sealed, then released on all nodes.
+    /// It is released on all nodes.
+    Release,
+    /// Its id is sealed, then it is released on all nodes.
     SealRelease,
+}
+
+impl Flow {
+    /// Whether the authority is needed.
+    #[must_use]
+    pub fn seals(self) -> bool {
+        matches!(self, Flow::Seal | Flow::SealRelease)
+    }
+
+    /// Whether partner nodes are needed.
+    #[must_use]
+    pub fn releases(self) -> bool {
+        matches!(self, Flow::Release | Flow::SealRelease)
+    }
 }
 
 /// How calls to the authority are spread over the window of their rate.
@@ -274,7 +290,7 @@ impl Effective {
 
     fn check_seals(&self) -> Result<(), Invalid> {
         let Config { flow, seal_url, seal_key, .. } = &self.config;
-        if *flow != Flow::None && seal_url.is_none() {
+        if flow.seals() && seal_url.is_none() {
             return Err(self.needs("flow", "seal-url"));
         }
         if seal_url.is_some() && seal_key.is_none() {
@@ -288,13 +304,10 @@ impl Effective {
     }
 
     fn check_releases(&self) -> Result<(), Invalid> {
-        if self.config.flow != Flow::SealRelease {
-            return Ok(());
+        match self.config.flow.releases() && self.config.nodes.is_empty() {
+            true => Err(self.needs("flow", "nodes")),
+            false => Ok(()),
         }
-        if self.config.nodes.is_empty() {
-            return Err(self.needs("flow", "nodes"));
-        }
-        Ok(())
     }
 
     fn needs(&self, key: &str, needed: &'static str) -> Invalid {

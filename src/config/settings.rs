@@ -171,7 +171,8 @@ pub static SETTINGS: [Setting; 31] = [
         form: Form::List("STEPS"),
         otherwise: Some("none"),
         help: "What follows the acceptance of a formula: seal, to have its id sealed by the \
-               authority of --seal-url",
+               authority of --seal-url; release, to have a group of that name on all of --nodes; \
+               or both, seal,release",
         assign: |config, text| flow(text).map(|value| config.flow = value),
         ..BLANK
     },

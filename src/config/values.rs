@@ -85,7 +85,9 @@ pub(super) fn flow(text: &str) -> Result<Flow, ValueFault> {
     match steps.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["none"] => Ok(Flow::None),
         ["seal"] => Ok(Flow::Seal),
+        ["release"] => Ok(Flow::Release),
         ["seal", "release"] => Ok(Flow::SealRelease),
+        ["release", "seal"] => Err(ValueFault::ReleaseBeforeSeal),
         _ => Err(ValueFault::NotFlow),
     }
 }

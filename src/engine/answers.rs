@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(engine.accepted(replayed).await, Err(Rejection::Forgotten(lsn)));
         let item = engine.item(ItemRaw::Duplicate(lsn)).await;
         assert_eq!(item, Ok(ItemReply::Forgotten(lsn)));
-        assert_eq!(engine.message(MessageId(lsn)).await, Ok(None));
+        assert_eq!(engine.message(&queue(), MessageId(lsn)).await, Ok(None));
         assert_eq!(engine.shared.metrics.damaged_reads.get(), 0);
         assert_eq!(engine.shared.metrics.duplicates.get(), 0, "nobody was told so");
         let again = engine.accept(submission(1, None)).await.expect("it is new again");

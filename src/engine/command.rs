@@ -6,6 +6,7 @@ pub mod seals;
 use crate::formula::{Fingerprint, Formula};
 use crate::ids::{Lsn, MessageId, QueueName, Receipt};
 pub use crate::record::Selection;
+pub use crate::record::archive::EndedRelease;
 pub use crate::record::hooks::Event;
 use crate::record::{AcceptedFormula, Fact};
 use crate::time::Timestamp;
@@ -275,8 +276,10 @@ pub enum TrailKind {
     Deferred(QueueName),
     /// Sealed by the authority.
     Sealed,
+    /// Released to the partner nodes, or not; or deleted from them for a withdrawal, or not.
+    ReleaseEnded(Box<EndedRelease>),
     /// A step of the flow has failed for good: a dead letter of this queue, and why.
-    Held(QueueName, Box<str>),
+    Held(Held),
     /// A hook was told of an event.
     Told {
         /// Of what.
@@ -284,6 +287,26 @@ pub enum TrailKind {
         /// The hook's id.
         hook: Lsn,
     },
+}
+
+/// Why a formula is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The queue of the step that has failed for good.
+    pub queue: QueueName,
+    /// Why it has.
+    pub reason: Box<str>,
+    /// What has it tried again; `None` for what was tried again since.
+    pub remedy: Option<Remedy>,
+}
+
+/// What has a held formula tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// To redrive its message on the queue that it is held on.
+    Redrive(MessageId),
+    /// To retry the transaction that deletes it from the nodes.
+    Retry(Lsn),
 }
 
 /// A refusal. It changes nothing and leaves no trace in the log.

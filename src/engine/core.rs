@@ -22,7 +22,7 @@ use crate::limits::{
     SNAPSHOT_WINDOW_BYTES_MIN, STATE_HASH_EVERY,
 };
 use crate::log::{Backup, Error, Kind, Log, Obsolete, Space};
-use crate::record::{Fact, FlowStep, Record, codec};
+use crate::record::{Fact, Record, codec};
 use crate::state::State;
 use crate::state::rest::{Base as Rest, Dropped};
 use crate::time::{Clock, Moment, Timeline, Uptime};
@@ -463,11 +463,7 @@ fn note_arrivals(arrivals: &mut Arrivals, fact: &Fact) {
     match fact {
         Fact::FormulaAccepted(accepted) | Fact::FormulaImported { accepted, .. } => {
             note(QueueName::FORMULAS, 1);
-            match accepted.flow.first() {
-                Some(FlowStep::Seal) => note(QueueName::SEALS, 1),
-                Some(FlowStep::Release) => note(QueueName::RELEASES, 1),
-                None => {}
-            }
+            accepted.flow.first().iter().for_each(|first| note(first.queue(), 1));
         }
         Fact::FormulaWithdrawn { .. } => note(QueueName::FORMULAS, 1),
         Fact::SealRequested(_) => note(QueueName::SEALS, 1),

@@ -106,6 +106,12 @@ impl Engine {
         if queue.as_str() == QueueName::FORMULAS {
             return Deceased::News;
         }
+        // By the state: a snapshot does not keep the record that began it.
+        if queue.as_str() == QueueName::RELEASES
+            && self.ask(|state, _| state.releases().is_transaction(message)).await == Ok(true)
+        {
+            return Deceased::Transaction;
+        }
         let Ok(record) = self.bodies.record(message.0).await else { return Deceased::News };
         match record.fact {
             Fact::SealRequested(request) => Deceased::SealRequest(match request.webhook_url {

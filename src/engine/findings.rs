@@ -12,7 +12,7 @@ use super::base::{Base, BaseError};
 use super::core::Store;
 use super::decide::Command;
 use super::decide::hooks::{HookCommand, NewHook};
-use crate::engine::command::releases::{NewTransaction, ReleaseCommand};
+use crate::engine::command::releases::{NewTransaction, ReleaseCommand, TakenRelease};
 use crate::engine::command::{Batch, Item, RequestKey, Submission};
 use crate::formula::Fingerprint;
 use crate::ids::Lsn;
@@ -82,12 +82,13 @@ impl Wanted {
             Command::BeginSeal(begin) => Wanted::by_text(&begin.text_key, store),
             Command::EndSeal(end) => {
                 let mut wanted = Wanted::by_text(&end.text_key, store);
-                end.formula.iter().for_each(|formula| wanted.add_formula(formula, store));
+                let formula = end.formula.iter().map(|formula| &formula.fingerprint);
+                formula.for_each(|formula| wanted.add_formula(formula, store));
                 wanted
             }
             Command::SettleSealed(settle) => {
                 let mut wanted = Wanted::by_text(&settle.text_key, store);
-                let formula = settle.formula.iter().map(|formula| &formula.fingerprint);
+                let formula = settle.formula.iter().map(|sealed| &sealed.formula.fingerprint);
                 formula.for_each(|formula| wanted.add_formula(formula, store));
                 wanted
             }
@@ -138,6 +139,9 @@ impl Wanted {
             }
             ReleaseCommand::Withdraw(withdrawal) => {
                 wanted.add_formula(&withdrawal.fingerprint, store);
+            }
+            ReleaseCommand::Take(TakenRelease { formula: Some(fingerprint), .. }) => {
+                wanted.add_formula(fingerprint, store);
             }
             ReleaseCommand::Advance { transaction, .. } => {
                 let transaction = store.state.releases().get(*transaction);

@@ -1,5 +1,6 @@
 //! A store on a simulated disk for unit tests, driven by hand through commands and compactions.
 
+pub(super) mod flow;
 pub(super) mod outbound;
 
 use std::sync::{Arc, PoisonError};

@@ -5,22 +5,21 @@ use crate::engine::Engine;
 use crate::engine::base::Kept;
 use crate::engine::command::{
     AttemptView, FormulaRef, MessagePhase, MessageView, QueueStatus, Rejection, RequestKey,
-    StoredFormula, TrailKind, TrailStep,
+    StoredFormula,
 };
 use crate::engine::core::Store;
 use crate::engine::findings::{View, Wanted};
 use crate::engine::pending::Pending;
-use crate::engine::steps::step_kind;
 use crate::formula::Fingerprint;
-use crate::ids::{Lsn, MessageId, QueueName};
-use crate::limits::TRAIL_STEPS_MAX;
-use crate::record::archive::{Step, StepKind};
+use crate::ids::{GroupId, Lsn, MessageId, QueueName};
 use crate::record::hooks::Event;
+use crate::record::releases::Action;
 use crate::record::{Fact, FlowStep};
 use crate::state::State;
 use crate::state::formulas::Whereabouts;
 use crate::state::outlook::{Phase, Seen};
 use crate::state::queues::Queue;
+use crate::state::releases::{Phase as TransactionPhase, Transaction};
 use crate::time::{Moment, Timestamp, Uptime};
 
 /// The content of a message.
@@ -45,6 +44,21 @@ pub enum About {
     Text(Box<str>),
     /// An event that somebody is told of; `None`: the answer to a single request.
     Event(Option<Event>),
+    /// A transaction.
+    Transaction(AboutTransaction),
+}
+
+/// A transaction, as its message tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AboutTransaction {
+    /// Its id.
+    pub id: Lsn,
+    /// Which group.
+    pub group: GroupId,
+    /// What is to become of it.
+    pub action: Action,
+    /// How it stands.
+    pub phase: TransactionPhase,
 }
 
 /// What a message says.
@@ -54,10 +68,16 @@ pub enum MessageKind {
     FormulaAccepted,
     /// A formula was withdrawn.
     FormulaWithdrawn,
+    /// A formula is to be sealed.
+    FormulaSeal,
+    /// A formula is to be released.
+    FormulaRelease,
     /// Somebody wants a text to be sealed.
     SealRequested,
     /// Somebody is to be told of an event.
     HookOwed,
+    /// A group is to be created or deleted on all nodes.
+    Transaction,
 }
 
 impl Engine {
@@ -116,61 +136,25 @@ impl Engine {
         Ok(accepted.map(|accepted| (accepted.fingerprint, accepted.flow.clone())))
     }
 
-    /// The dated steps of a formula, oldest first: the latest `TRAIL_STEPS_MAX`, and acceptance.
-    ///
-    /// # Errors
-    /// `OutcomeUnknown`, `Damaged`.
-    pub async fn trail(
-        &self,
-        which: FormulaRef,
-    ) -> Result<Option<(StoredFormula, Vec<TrailStep>)>, Rejection> {
-        let Some(own) = self.locate(which).await? else { return Ok(None) };
-        loop {
-            let (last, base, held) = self
-                .ask(|state, now| {
-                    (state.formulas().trail(own), state.base(), held(state, own, now))
-                })
-                .await?;
-            let Some(kept) = self.bodies.find(own).await? else { return Ok(None) };
-            let (steps, before) = (self.steps_since(own, last, base).await?, kept.steps);
-            let superfluous = (before.len() + steps.len()).saturating_sub(TRAIL_STEPS_MAX);
-            // While we walked, a new snapshot may have taken over records that we then missed.
-            if self.ask(|state, _| state.base()).await? != base {
-                continue;
-            }
-            // An imported formula keeps its date, but was announced when it came here.
-            let announced_at = kept.record.at.wall;
-            let has_seal = kept.record.fact.acceptance().and_then(|it| it.flow.first().copied())
-                == Some(FlowStep::Seal);
-            let formula = StoredFormula::of(own, kept.record.fact, announced_at);
-            let Some(formula) = formula else { return Ok(None) };
-            let step = |at, kind| TrailStep { at, lsn: own, kind };
-            let mut all = vec![step(formula.accepted_at, TrailKind::Accepted)];
-            let queues = [QueueName::FORMULAS, QueueName::SEALS];
-            all.extend(queues.into_iter().take(if has_seal { 2 } else { 1 }).map(|queue| {
-                let queue = queue.parse().expect("a name of ours");
-                step(announced_at, TrailKind::Announced(queue))
-            }));
-            let steps = before.into_iter().chain(steps).skip(superfluous).map(TrailStep::from);
-            all.extend(steps);
-            // Unless the last record of the trail says so itself.
-            if !matches!(all.last(), Some(TrailStep { kind: TrailKind::Held(..), .. })) {
-                all.extend(held.map(|(at, kind)| TrailStep { at, lsn: last, kind }));
-            }
-            return Ok(Some((formula, all)));
-        }
-    }
-
-    /// The content of a message of the queue `formulas`; `None` if it is off the queue.
+    /// The content of a message of a queue; `None` if it is off the queue.
     ///
     /// # Errors
     /// `Damaged`, `OutcomeUnknown`.
-    pub async fn message(&self, id: MessageId) -> Result<Option<Message>, Rejection> {
-        match self.content(id).await {
+    pub async fn message(
+        &self,
+        queue: &QueueName,
+        id: MessageId,
+    ) -> Result<Option<Message>, Rejection> {
+        if queue.as_str() == QueueName::RELEASES
+            && let Some(message) = self.ask(|state, _| transaction_message(state, id)).await?
+        {
+            return Ok(Some(message));
+        }
+        match self.content(queue, id).await {
             Err(Rejection::Forgotten(lsn)) => {
                 // What is on the queue keeps its records from being forgotten.
                 let is_queued = self.ask(|state, _| {
-                    state.queue(QueueName::FORMULAS).is_some_and(|queue| queue.holds(id))
+                    state.queue(queue.as_str()).is_some_and(|queue| queue.holds(id))
                 });
                 match is_queued.await? {
                     true => Err(self.bodies.shelves().damaged(lsn, &"it is not there")),
@@ -181,7 +165,7 @@ impl Engine {
         }
     }
 
-    async fn content(&self, id: MessageId) -> Result<Message, Rejection> {
+    async fn content(&self, queue: &QueueName, id: MessageId) -> Result<Message, Rejection> {
         let record = self.bodies.find(id.0).await?.ok_or(Rejection::Forgotten(id.0))?.record;
         let enqueued_at = record.at.wall;
         let (kind, about) = match record.fact {
@@ -191,10 +175,12 @@ impl Engine {
             }
             Fact::SealRequested(request) => (MessageKind::SealRequested, About::Text(request.text)),
             Fact::HookOwed(owed) => (MessageKind::HookOwed, About::Event(owed.happening.event())),
+            // The state does not know it any more, so it has ended and its message is done.
+            Fact::TransactionBegun(_) => return Err(Rejection::Forgotten(id.0)),
             // Read already: the message is the record.
             _ => {
                 let stored = self.bodies.shelves().stored(id.0, record)?;
-                (MessageKind::FormulaAccepted, About::Formula(stored))
+                (kind_on(queue), About::Formula(stored))
             }
         };
         Ok(Message { id, kind, enqueued_at, about })
@@ -295,7 +281,7 @@ impl Engine {
 
     /// The record that should have accepted a formula that is stored. By its number that is only
     /// certain once the record is read.
-    async fn locate(&self, which: FormulaRef) -> Result<Option<Lsn>, Rejection> {
+    pub(super) async fn locate(&self, which: FormulaRef) -> Result<Option<Lsn>, Rejection> {
         self.ask_view(
             |store| match which {
                 FormulaRef::Id(fingerprint) => Wanted::by_formula(&fingerprint, store),
@@ -314,37 +300,6 @@ impl Engine {
         )
         .await
     }
-
-    /// The steps that the log tells of the formula `own`, from `last` back to the snapshot at
-    /// `base`; oldest first. One that was lost ends the walk.
-    async fn steps_since(&self, own: Lsn, last: Lsn, base: Lsn) -> Result<Vec<Step>, Rejection> {
-        let (mut steps, mut at) = (Vec::new(), last);
-        while at > base && at != own && steps.len() < TRAIL_STEPS_MAX {
-            let Some(kept) = self.bodies.find(at).await? else { break };
-            let date = kept.record.at.wall;
-            let Some((kind, touched)) = step_kind(kept.record.fact) else { break };
-            let Some(touched) = touched.iter().find(|touched| touched.message.0 == own) else {
-                break;
-            };
-            steps.push(Step { at: date, lsn: at, kind });
-            at = touched.before;
-        }
-        steps.reverse();
-        Ok(steps)
-    }
-}
-
-/// When and why the seal of a formula has failed for good, if it has: it is a dead letter.
-fn held(state: &State, own: Lsn, now: Moment) -> Option<(Timestamp, TrailKind)> {
-    let (message, before) = (MessageId(own), MessageId(Lsn(own.0.saturating_sub(1))));
-    let queue = state.queue(QueueName::SEALS)?;
-    if !queue.is_dead(message, now.uptime) {
-        return None;
-    }
-    let dead = queue.peek(Phase::Dead, now, Some(before), 1).into_iter().next()?;
-    let end = dead.past.ends().last()?.clone();
-    let name = QueueName::SEALS.parse().expect("a name of ours");
-    Some((end.at, TrailKind::Held(name, end.nack.unwrap_or_else(|| "the lease lapsed".into()))))
 }
 
 /// Whether the record at `lsn` may be the acceptance of a stored formula: above the base that is
@@ -355,20 +310,28 @@ fn may_be_stored(state: &State, lsn: Lsn) -> bool {
         || lsn <= state.base() && !formulas.is_withdrawn(lsn)
 }
 
-impl From<Step> for TrailStep {
-    fn from(step: Step) -> TrailStep {
-        let Step { at, lsn, kind } = step;
-        let kind = match kind {
-            StepKind::Leased(queue) => TrailKind::Leased(queue),
-            StepKind::Acked(queue) => TrailKind::Acked(queue),
-            StepKind::Nacked(queue, reason) => TrailKind::Nacked(queue, reason),
-            StepKind::Deferred(queue) => TrailKind::Deferred(queue),
-            StepKind::Condemned(queue, reason) => TrailKind::Held(queue, reason),
-            StepKind::Sealed => TrailKind::Sealed,
-            StepKind::Told { event, hook } => TrailKind::Told { event, hook },
-        };
-        TrailStep { at, lsn, kind }
+/// What a formula's own message says on a queue.
+fn kind_on(queue: &QueueName) -> MessageKind {
+    match queue.as_str() {
+        QueueName::SEALS => MessageKind::FormulaSeal,
+        QueueName::RELEASES => MessageKind::FormulaRelease,
+        _ => MessageKind::FormulaAccepted,
     }
+}
+
+/// The message of a transaction, if it is one's own. Told by the state, not by the record, which
+/// a snapshot does not keep.
+fn transaction_message(state: &State, id: MessageId) -> Option<Message> {
+    let Transaction { begun, begun_at, phase, .. } = state.releases().get(id.0)?;
+    let is_own = begun.message(id.0) == id;
+    let (group, action) = (begun.group.clone(), begun.action);
+    let about = AboutTransaction { id: id.0, group, action, phase: *phase };
+    is_own.then_some(Message {
+        id,
+        kind: MessageKind::Transaction,
+        enqueued_at: *begun_at,
+        about: About::Transaction(about),
+    })
 }
 
 fn status(name: &QueueName, queue: &Queue, now: Moment, attempts_max: u32) -> QueueStatus {

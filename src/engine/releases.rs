@@ -11,14 +11,14 @@ pub use crate::engine::command::releases::{
     Course, NewTransaction, NewWithdrawal, News, Partners, Task,
 };
 use crate::engine::command::releases::{ReleaseCommand, TakenRelease};
-use crate::engine::command::{Answer, Delivery, LeaseRequest, Rejection};
+use crate::engine::command::{Answer, Delivery, Rejection};
 use crate::engine::decide::{Command, Reply};
-use crate::engine::findings::{Findings, Wanted};
-use crate::ids::{Lsn, MessageId, QueueName};
+use crate::engine::findings::Wanted;
+use crate::ids::{Lsn, MessageId};
 pub use crate::record::FlowStep;
 pub use crate::record::releases::{
-    Action, BegunTransaction, End, NodeAnswer, NodeOutcome, NodeSet, Origin, Presence, Seen, Sight,
-    Step,
+    Action, BegunTransaction, End, NodeAnswer, NodeEnd, NodeOutcome, NodeSet, Origin, Presence,
+    Seen, Sight, Step,
 };
 pub use crate::state::releases::{GivenAnswer, Node, Phase, Transaction};
 
@@ -208,10 +208,7 @@ impl Engine {
         messages_max: usize,
         lease_ms: u64,
     ) -> Result<Vec<Delivery>, Rejection> {
-        let queue: QueueName = QueueName::RELEASES.parse().expect("a name of ours");
-        let request = LeaseRequest { queue, messages_max, lease_ms };
-        let decided = self.execute(Command::Lease(request), Findings::default()).await?;
-        match self.resolve(decided).await? {
+        match self.release_command(ReleaseCommand::Lease { messages_max, lease_ms }).await? {
             Reply::Leased(deliveries) => Ok(deliveries),
             other => unreachable!("a lease is not answered by {other:?}"),
         }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::engine::command::seals::{
-    Asked, Begun, CallBegin, CallCounts, FirstAnswer, NextSeal, Opening, Outlook, SealBegin,
-    SealEnd, SealEnded, SealSettle, SealStanding, SealSubject, SealTicket, SealView, SealWish,
-    Telling,
+    Asked, Begun, CallBegin, CallCounts, FirstAnswer, FlowSeal, NextSeal, Opening, Outlook,
+    SealBegin, SealEnd, SealEnded, SealSettle, SealStanding, SealSubject, SealTicket, SealView,
+    SealWish, Telling,
 };
 use crate::engine::command::{Answer, Rejection, RequestKey};
 use crate::engine::decide::gate::{Gate, Limit};
@@ -17,11 +17,10 @@ use crate::engine::decide::{Command, Reply, seals};
 use crate::engine::findings::{Findings, Wanted};
 use crate::engine::pending::Pending;
 use crate::engine::waiters::{SealWaiter, Turn};
-use crate::formula::Fingerprint;
 use crate::ids::{Lsn, MessageId, QueueName};
 use crate::limits::SEALS_SHARED_MAX;
-use crate::record::Fact;
 use crate::record::seals::{GivenSeal, RequestedSeal, text_key};
+use crate::record::{AcceptedFormula, Fact, FlowStep};
 use crate::state::State;
 use crate::time::Uptime;
 
@@ -161,7 +160,7 @@ impl Engine {
             return Ok(SealSubject { message, text, text_key, formula: None, telling });
         }
         let accepted = record.fact.acceptance().ok_or(Rejection::Damaged(message.0))?;
-        Ok(formula_subject(message, accepted.fingerprint))
+        Ok(formula_subject(message, accepted))
     }
 
     /// Begins a call for a message if the limit allows it.
@@ -215,7 +214,8 @@ impl Engine {
     pub async fn end_seal(&self, end: SealEnd) -> Result<SealEnded, Rejection> {
         let findings = self.findings(|store| {
             let wanted = Wanted::by_text(&end.text_key, store);
-            end.formula.iter().fold(wanted, |wanted, it| wanted.and_formula(it, store))
+            let formula = end.formula.iter().map(|formula| &formula.fingerprint);
+            formula.fold(wanted, |wanted, it| wanted.and_formula(it, store))
         });
         let findings = findings.await?;
         let ended = self.seal_ended(Command::EndSeal(Box::new(end)), findings).await;
@@ -381,10 +381,12 @@ fn waits(state: &State, id: Lsn, request: &RequestedSeal, now: Uptime) -> Option
 }
 
 /// A formula has its identity sealed, in hexadecimal.
-fn formula_subject(message: MessageId, fingerprint: Fingerprint) -> SealSubject {
+fn formula_subject(message: MessageId, accepted: &AcceptedFormula) -> SealSubject {
+    let fingerprint = accepted.fingerprint;
     let text: Box<str> = fingerprint.to_string().into();
     let text_key = text_key(&text);
-    SealSubject { message, text, text_key, formula: Some(fingerprint), telling: Telling::Nothing }
+    let formula = Some(FlowSeal { fingerprint, next: accepted.step_after(FlowStep::Seal) });
+    SealSubject { message, text, text_key, formula, telling: Telling::Nothing }
 }
 
 fn opening(gate: Gate, now: Uptime) -> Opening {
@@ -394,3 +396,6 @@ fn opening(gate: Gate, now: Uptime) -> Opening {
         Gate::Full => Opening::Full,
     }
 }
+
+#[cfg(test)]
+mod tests;

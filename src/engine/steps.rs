@@ -12,8 +12,9 @@ use super::compactor::{CompactError, Task};
 use crate::ids::{Lsn, MessageId};
 use crate::limits::{STEP_RECORDS_MAX, TRAIL_STEPS_MAX};
 use crate::log::ReadError;
-use crate::record::archive::{Step, StepKind};
+use crate::record::archive::{EndedRelease, Step, StepKind};
 use crate::record::hooks::Told;
+use crate::record::releases::{AboutRelease, EndedTransaction};
 use crate::record::{Fact, Record, Touched, codec};
 use crate::time::Timestamp;
 
@@ -103,6 +104,11 @@ pub(super) fn step_kind(fact: Fact) -> Option<(StepKind, Vec<Touched>)> {
         Fact::Sealed(seal) => Some((StepKind::Sealed, vec![seal.message])),
         Fact::HookDelivered { about: Some(Told { formula, event, hook }), .. } => {
             Some((StepKind::Told { event, hook }, vec![formula]))
+        }
+        Fact::TransactionEnded(EndedTransaction { transaction, end, reason, about }) => {
+            let AboutRelease { formula, action, nodes } = about?;
+            let ended = EndedRelease { transaction, action, end, reason, nodes };
+            Some((StepKind::ReleaseEnded(Box::new(ended)), vec![formula]))
         }
         _ => None,
     }

@@ -77,7 +77,7 @@ async fn standing(context: &Context, mut status: QueueStatus) -> Standing {
     if let Some(oldest) = status.oldest {
         // A record that cannot be read is reported to those who lease it; it must not hide how
         // the queue stands.
-        let message = context.engine.message(oldest).await.ok().flatten();
+        let message = context.engine.message(&status.name, oldest).await.ok().flatten();
         oldest_age_ms = message.map(|oldest| context.engine.now().since_ms(oldest.enqueued_at));
     }
     Standing { status, oldest_age_ms }
@@ -139,7 +139,7 @@ async fn fill(
     let mut passed = 0;
     for view in views.iter().take(page.limit) {
         let cursor = Cursor(view.id.0.0);
-        match context.engine.message(view.id).await {
+        match context.engine.message(queue, view.id).await {
             Ok(Some(message)) => {
                 if rows.push(|json| render::message_row(json, view, &message))? == Pushed::Full {
                     break;

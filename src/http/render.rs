@@ -14,12 +14,13 @@ use serde::Serialize;
 
 use crate::engine::command::Event;
 use crate::engine::command::{
-    AttemptView, Delivery, MessagePhase, MessageView, QueueStatus, StoredFormula, TrailKind,
-    TrailStep,
+    AttemptView, Delivery, EndedRelease, Held, MessagePhase, MessageView, QueueStatus, Remedy,
+    StoredFormula, TrailKind, TrailStep,
 };
+use crate::engine::releases::{Action, End, NodeEnd};
 use crate::engine::{About, Message, MessageKind};
 use crate::formula::{Fingerprint, Material};
-use crate::ids::MessageId;
+use crate::ids::{MessageId, QueueName};
 use crate::limits::{LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_WAIT_MS_MAX, NACK_DELAY_MS_MAX};
 use crate::time::Timestamp;
 
@@ -165,12 +166,13 @@ fn step(out: &mut Vec<u8>, step: &TrailStep) {
         TrailKind::Announced(queue) => ("announced", Some(queue), None),
         TrailKind::Leased(queue) => ("leased", Some(queue), None),
         TrailKind::Nacked(queue, reason) => {
-            ("nacked", Some(queue), Some(reason).filter(|reason| !reason.is_empty()))
+            ("nacked", Some(queue), Some(&**reason).filter(|reason| !reason.is_empty()))
         }
         TrailKind::Acked(queue) => ("acked", Some(queue), None),
         TrailKind::Deferred(queue) => ("deferred", Some(queue), None),
         TrailKind::Sealed => ("sealed", None, None),
-        TrailKind::Held(queue, reason) => ("held", Some(queue), Some(reason)),
+        TrailKind::Held(held) => ("held", Some(&held.queue), Some(&*held.reason)),
+        TrailKind::ReleaseEnded(ended) => (release_step(ended), None, reason_of(ended)),
         TrailKind::Told { .. } => ("hook_called", None, None),
     };
     let mut object = Object::open(out);
@@ -183,11 +185,54 @@ fn step(out: &mut Vec<u8>, step: &TrailStep) {
     if let Some(reason) = reason {
         scalar(object.member("reason"), reason);
     }
-    if let TrailKind::Told { event, hook } = &step.kind {
-        scalar(object.member("event"), event.name());
-        quoted(object.member("hook"), *hook);
+    match &step.kind {
+        TrailKind::Told { event, hook } => {
+            scalar(object.member("event"), event.name());
+            quoted(object.member("hook"), *hook);
+        }
+        TrailKind::ReleaseEnded(ended) => {
+            quoted(object.member("transaction"), ended.transaction);
+            array(object.member("nodes"), &ended.nodes, node_end);
+        }
+        TrailKind::Held(Held { queue, remedy: Some(remedy), .. }) => {
+            scalar(object.member("retry"), &command_for(queue, *remedy));
+        }
+        _ => {}
     }
     object.close();
+}
+
+/// The API's word for the end of a release, or of a withdrawal from the nodes.
+fn release_step(ended: &EndedRelease) -> &'static str {
+    match (ended.action, ended.end) {
+        (Action::Create, End::Succeeded) => "released",
+        (Action::Create, End::RolledBack) => "release_rolled_back",
+        (Action::Create, End::Failed) => "release_failed",
+        (Action::Delete, End::Succeeded) => "deleted_from_nodes",
+        (Action::Delete, End::RolledBack) => "withdrawal_rolled_back",
+        (Action::Delete, End::Failed) => "withdrawal_failed",
+    }
+}
+
+fn reason_of(ended: &EndedRelease) -> Option<&str> {
+    Some(&*ended.reason).filter(|reason| !reason.is_empty())
+}
+
+fn node_end(out: &mut Vec<u8>, node: &NodeEnd) {
+    let mut object = Object::open(out);
+    scalar(object.member("url"), &node.url);
+    scalar(object.member("outcome"), node.outcome.name());
+    object.close();
+}
+
+/// The one request that has a held formula tried again.
+fn command_for(queue: &QueueName, remedy: Remedy) -> String {
+    match remedy {
+        Remedy::Redrive(message) => {
+            format!(r#"POST /queues/{queue}/redrive {{"ids":["{message}"]}}"#)
+        }
+        Remedy::Retry(transaction) => format!("POST /transactions/{transaction}/retry"),
+    }
 }
 
 fn about(object: &mut Object<'_>, about: &About) {
@@ -197,6 +242,14 @@ fn about(object: &mut Object<'_>, about: &About) {
         About::Event(event) => {
             let name = event.map_or("seal.answered", Event::name);
             scalar(object.member("event"), name);
+        }
+        About::Transaction(about) => {
+            let mut object = Object::open(object.member("transaction"));
+            quoted(object.member("id"), about.id);
+            scalar(object.member("groupId"), about.group.as_str());
+            scalar(object.member("action"), about.action.name());
+            scalar(object.member("state"), about.phase.name());
+            object.close();
         }
     }
 }
@@ -260,8 +313,11 @@ fn kind_name(kind: MessageKind) -> &'static str {
     match kind {
         MessageKind::FormulaAccepted => "formula.accepted",
         MessageKind::FormulaWithdrawn => "formula.withdrawn",
+        MessageKind::FormulaSeal => "formula.seal",
+        MessageKind::FormulaRelease => "formula.release",
         MessageKind::SealRequested => "seal.requested",
         MessageKind::HookOwed => "hook.owed",
+        MessageKind::Transaction => "transaction",
     }
 }
 

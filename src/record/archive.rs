@@ -11,11 +11,12 @@ use crate::ids::{Lsn, QueueName};
 use crate::limits::{ARCHIVED_BYTES_MAX, TRAIL_STEPS_MAX};
 use crate::record::codec::{CodecError, Sink};
 use crate::record::hooks::Event;
+use crate::record::releases::{Action, End, NodeEnd};
 use crate::time::Timestamp;
 
-/// The latest version that this program writes and reads. What has no step that version 1 does
-/// not know is written as version 1, so that a program that knows no other can read it.
-pub const VERSION: u8 = 2;
+/// The latest version that this program writes and reads. A record is written in the first
+/// version that knows all its steps, so that an older program can read what it understands.
+pub const VERSION: u8 = 3;
 
 /// Bytes before the payload: version and length.
 const HEAD_BYTES: usize = 5;
@@ -53,6 +54,23 @@ pub enum StepKind {
         /// The hook's id.
         hook: Lsn,
     },
+    /// A transaction that was made for the formula came to an end.
+    ReleaseEnded(Box<EndedRelease>),
+}
+
+/// The end of a formula's release, or of its withdrawal from the nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct EndedRelease {
+    /// Which transaction.
+    pub transaction: Lsn,
+    /// What was to be done: create for a release, delete for a withdrawal.
+    pub action: Action,
+    /// How it ended.
+    pub end: End,
+    /// Why, unless it succeeded; at most `REASON_BYTES_MAX` bytes.
+    pub reason: Box<str>,
+    /// How each node stands, 1 to `NODES_MAX`.
+    pub nodes: Vec<NodeEnd>,
 }
 
 impl StepKind {
@@ -64,6 +82,7 @@ impl StepKind {
             | StepKind::Condemned(..)
             | StepKind::Sealed
             | StepKind::Told { .. } => 2,
+            StepKind::ReleaseEnded(_) => 3,
         }
     }
 }

@@ -86,16 +86,16 @@ pub fn decode(payload: &[u8]) -> Result<Record, CodecError> {
 
 /// The first version that knows this kind of fact, and all that follows from it.
 fn version(fact: &Fact) -> u8 {
-    let first_step = fact.acceptance().and_then(|accepted| accepted.flow.first());
+    let flow = fact.acceptance().map_or(&[][..], |accepted| &accepted.flow);
     match fact {
         Fact::HookOwed(OwedDelivery {
             happening: Happening::TransactionEnded { .. } | Happening::FormulaReleased { .. },
             ..
         }) => 4,
         Fact::HookCreated(hook) if hook.events.contains(Event::FormulaReleased) => 4,
-        // Programs before would not put it on the queue of its first step.
-        _ if first_step == Some(&FlowStep::Release) => 4,
-        _ if first_step == Some(&FlowStep::Seal) => 3,
+        // Programs before would not put it on the queues of its steps.
+        _ if flow.contains(&FlowStep::Release) => 4,
+        _ if flow.contains(&FlowStep::Seal) => 3,
         Fact::Opened { .. }
         | Fact::FormulaAccepted(_)
         | Fact::FormulaWithdrawn { .. }

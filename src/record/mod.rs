@@ -370,6 +370,15 @@ pub struct AcceptedFormula {
     pub flow: Vec<FlowStep>,
 }
 
+impl AcceptedFormula {
+    /// The step of its flow that comes after this one.
+    #[must_use]
+    pub fn step_after(&self, step: FlowStep) -> Option<FlowStep> {
+        let mut rest = self.flow.iter().skip_while(|taken| **taken != step);
+        rest.nth(1).copied()
+    }
+}
+
 /// A step that follows acceptance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum FlowStep {
@@ -377,6 +386,17 @@ pub enum FlowStep {
     Seal,
     /// Released to the partner nodes.
     Release,
+}
+
+impl FlowStep {
+    /// The queue on which a formula waits for it.
+    #[must_use]
+    pub fn queue(self) -> &'static str {
+        match self {
+            FlowStep::Seal => QueueName::SEALS,
+            FlowStep::Release => QueueName::RELEASES,
+        }
+    }
 }
 
 /// An idempotency key that an accepted request used up.

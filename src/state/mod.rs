@@ -41,7 +41,7 @@ use self::queues::{GivenBack, Queue, Terms};
 use self::releases::Releases;
 use self::seals::Seals;
 use crate::ids::{Epoch, Lsn, MessageId, QueueName};
-use crate::record::{AcceptedFormula, Fact, FlowStep, Record, Selection, Touched};
+use crate::record::{AcceptedFormula, Fact, Record, Selection, Touched};
 use crate::time::Moment;
 
 /// Queues that every store has: one for outside consumers, three for the built-in workers.
@@ -132,7 +132,7 @@ impl State {
                 key.iter().for_each(|key| self.keys.spend(lsn, key, at.uptime));
                 self.queue_mut(QueueName::FORMULAS).put(MessageId(lsn));
                 if let Some(first) = flow.first() {
-                    self.queue_mut(queue_of(*first)).put(MessageId(lsn));
+                    self.queue_mut(first.queue()).put(MessageId(lsn));
                 }
             }
             Fact::FormulaWithdrawn { formula, fingerprint } => {
@@ -387,14 +387,6 @@ impl State {
 
     fn queue_mut(&mut self, name: &str) -> &mut Queue {
         self.queues.get_mut(name).expect("a record names a queue that exists")
-    }
-}
-
-/// Where a formula waits for a step of its flow.
-fn queue_of(step: FlowStep) -> &'static str {
-    match step {
-        FlowStep::Seal => QueueName::SEALS,
-        FlowStep::Release => QueueName::RELEASES,
     }
 }
 

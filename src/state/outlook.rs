@@ -145,6 +145,12 @@ impl Queue {
         dead
     }
 
+    /// Whether somebody holds the message at `now`; also one that was cancelled since.
+    #[must_use]
+    pub fn is_leased(&self, id: MessageId, now: Uptime) -> bool {
+        self.leased.get(&id).is_some_and(|lease| lease.deadline > now)
+    }
+
     /// Whether the message is a dead letter at `now`.
     #[must_use]
     pub fn is_dead(&self, id: MessageId, now: Uptime) -> bool {

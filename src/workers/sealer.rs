@@ -296,10 +296,10 @@ impl Work {
 
     /// Settles a message whose text is sealed already, and all that wait for the same.
     async fn settle_as(&self, subject: &SealSubject, sealed: Lsn) -> Result<(), Rejection> {
-        if let Some(fingerprint) = subject.formula {
+        if let Some(formula) = subject.formula {
             let (message, text_key) = (subject.message, subject.text_key);
             let signature = self.engine.signature(sealed).await?;
-            let formula = Some(SealedFormula { message, fingerprint, signature });
+            let formula = Some(SealedFormula { message, formula, signature });
             let settle = SealSettle { text_key, asked: Vec::new(), formula };
             self.engine.settle_sealed(settle).await?;
         }

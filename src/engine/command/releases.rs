@@ -14,6 +14,14 @@ pub enum ReleaseCommand {
     Begin(NewTransaction),
     /// Delete a formula from all nodes, then withdraw it.
     Withdraw(NewWithdrawal),
+    /// Lease messages of the queue `releases`: at most so many, for so many milliseconds. However
+    /// often that happens, none is a dead letter before its transaction has failed.
+    Lease {
+        /// Messages.
+        messages_max: usize,
+        /// Milliseconds.
+        lease_ms: u64,
+    },
     /// Go on with what a leased message of the queue `releases` stands for.
     Take(TakenRelease),
     /// Go on with a transaction.

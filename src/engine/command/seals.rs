@@ -4,6 +4,7 @@ use crate::engine::command::{Answer, RequestKey};
 use crate::engine::decide::gate::{Gate, Limit};
 use crate::formula::Fingerprint;
 use crate::ids::{Lsn, MessageId, Receipt};
+use crate::record::FlowStep;
 use crate::record::seals::CallPurpose;
 
 /// A wish to have a text sealed.
@@ -86,9 +87,18 @@ pub struct SealSubject {
     /// Identity of the text.
     pub text_key: [u8; 32],
     /// The formula whose flow asks for it; `None`: a request does.
-    pub formula: Option<Fingerprint>,
+    pub formula: Option<FlowSeal>,
     /// How the caller of a request wants to be told.
     pub telling: Telling,
+}
+
+/// A formula that has its id sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowSeal {
+    /// Its identity.
+    pub fingerprint: Fingerprint,
+    /// The step of its flow that comes after the seal.
+    pub next: Option<FlowStep>,
 }
 
 /// How the caller of a request is told of its end.
@@ -185,7 +195,7 @@ pub struct SealEnd {
     /// Identity of the text.
     pub text_key: [u8; 32],
     /// The formula whose flow asked for it.
-    pub formula: Option<Fingerprint>,
+    pub formula: Option<FlowSeal>,
     /// The requests that wait for the text, that of the call included; at most
     /// `SEALS_SHARED_MAX`. What came since is settled later.
     pub asked: Vec<Asked>,
@@ -239,8 +249,8 @@ pub struct SealSettle {
 pub struct SealedFormula {
     /// Its message.
     pub message: MessageId,
-    /// Its identity.
-    pub fingerprint: Fingerprint,
+    /// It, and what comes next.
+    pub formula: FlowSeal,
     /// The signature.
     pub signature: Box<str>,
 }

@@ -37,6 +37,8 @@ pub enum Deceased {
     Formula(Fingerprint),
     /// Somebody's request for a seal; and whether he is to be called.
     SealRequest(Presence),
+    /// A transaction that has failed, of which its end has told.
+    Transaction,
     /// A call that was owed to somebody; of an event, or as the answer to a request for a seal.
     Delivery(Recipient, Option<Event>),
 }
@@ -78,7 +80,7 @@ fn tell(
         |_| Happening::MessageDead { queue: name.clone(), message, attempts, reason: reason(died) };
     let mut dead = owed(state, Event::MessageDead, token, dead);
     match death.was {
-        Deceased::News => {}
+        Deceased::News | Deceased::Transaction => {}
         Deceased::Formula(formula) => {
             facts.extend(owed(state, Event::FormulaHeld, token, |_| Happening::FormulaHeld {
                 formula,

@@ -9,8 +9,9 @@
 use super::formulas::{first_use, spend};
 use super::hooks::owed;
 use super::plan::{Next, backoff_ms, plan, spread_ms};
-use super::queues::touched;
+use super::queues::{self, touched};
 use super::{Circumstances, Draft, Refusal, Reply, Verdict};
+use crate::engine::command::LeaseRequest;
 use crate::engine::command::releases::{
     Course, NewTransaction, NewWithdrawal, News, Partners, ReleaseCommand, TakenRelease, Task,
 };
@@ -42,6 +43,10 @@ pub fn decide(
     match command {
         ReleaseCommand::Begin(new) => begin(view, new, circumstances),
         ReleaseCommand::Withdraw(withdrawal) => withdraw(view, withdrawal),
+        ReleaseCommand::Lease { messages_max, lease_ms } => {
+            let request = LeaseRequest { queue: releases_queue(), messages_max, lease_ms };
+            queues::lease(view.state, request, u32::MAX, circumstances)
+        }
         ReleaseCommand::Take(taken) => Ok(take(view, taken, circumstances)),
         ReleaseCommand::Advance { transaction, news } => {
             Ok(on(view, transaction, circumstances, |going| {
@@ -117,7 +122,10 @@ fn take(view: View<'_>, taken: TakenRelease, circumstances: &Circumstances) -> V
             })
         }
         Some((id, it)) if it.phase.is_held() => on(view, id, circumstances, |_| {}),
-        _ => match taken.formula {
+        // The lease has lapsed: whoever has it next takes it.
+        _ if !is_leased(view.state, taken.message, circumstances) => over(Lsn::ZERO, Task::Gone),
+        // Withdrawn while it was on its way from the queue to here: nobody may release it now.
+        _ => match taken.formula.filter(|it| view.formula(it) == Some(taken.message.0)) {
             Some(fingerprint) => release(view.state, &taken, fingerprint, circumstances),
             None => gone(Fact::Acked {
                 queue: releases_queue(),
@@ -125,6 +133,11 @@ fn take(view: View<'_>, taken: TakenRelease, circumstances: &Circumstances) -> V
             }),
         },
     }
+}
+
+fn is_leased(state: &State, message: MessageId, circumstances: &Circumstances) -> bool {
+    let queue = state.queue(QueueName::RELEASES).expect("a built-in queue");
+    queue.is_leased(message, circumstances.now.uptime)
 }
 
 /// Begins the transaction for a formula whose turn has come, unless another holds its group.

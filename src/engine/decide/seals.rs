@@ -18,16 +18,15 @@ use super::hooks::{owed, owed_to};
 use super::queues::touched;
 use super::{Circumstances, Draft, Refusal, Reply, Verdict};
 use crate::engine::command::seals::{
-    Asked, Begun, CallBegin, SealBegin, SealEnd, SealEnded, SealOutcome, SealSettle, SealWish,
-    Telling,
+    Asked, Begun, CallBegin, FlowSeal, SealBegin, SealEnd, SealEnded, SealOutcome, SealSettle,
+    SealWish, Telling,
 };
 use crate::engine::findings::View;
-use crate::formula::Fingerprint;
 use crate::ids::{Lsn, MessageId, QueueName, Receipt};
 use crate::limits::{LEASE_MS_MIN, SEALS_WAITING_MAX};
 use crate::record::hooks::{Event, Happening, Recipient, SealedBy};
 use crate::record::seals::{CallPurpose, GivenSeal, RequestedSeal, index_of, text_key};
-use crate::record::{Fact, InGroup, Touched};
+use crate::record::{Fact, FlowStep, InGroup, Touched};
 use crate::state::State;
 use crate::state::calls::Share;
 use crate::state::queues::Queue;
@@ -211,6 +210,8 @@ impl Ending<'_> {
             let told: Vec<Asked> = told.collect();
             let token = self.circumstances.token;
             facts.extend(answers(&told, token, |_| SealedBy::Record(sealed)));
+            let due = self.end.formula.and_then(|formula| next_due(self.view, formula, own));
+            facts.extend(due);
         }
         facts
     }
@@ -291,7 +292,7 @@ pub fn settle(view: View<'_>, settle: SealSettle, circumstances: &Circumstances)
     facts.push(Fact::Acked { queue: seals(), messages });
     facts.extend(answers(&asked, token, |_| SealedBy::Record(spent.lsn)));
     if let Some(it) = formula {
-        facts.extend(formula_sealed(view, it.fingerprint, it.message, &it.signature, token));
+        facts.extend(formula_sealed(view, it.formula, it.message, &it.signature, token));
     }
     let ended = SealEnded { sealed: Some(spent.lsn), settled: ids };
     Verdict::Record(facts, Draft::Complete(Reply::SealEnded(ended)))
@@ -354,25 +355,40 @@ fn answers(
     })
 }
 
-/// What is owed to those who want to be told of a formula's seal; nothing for one that was
-/// withdrawn meanwhile.
+/// What follows from a formula's seal: the next step of its flow, and what is owed to those who
+/// want to be told; nothing for one that was withdrawn meanwhile.
 fn formula_sealed(
     view: View<'_>,
-    formula: Fingerprint,
+    formula: FlowSeal,
     message: MessageId,
     signature: &str,
     token: u64,
 ) -> Vec<Fact> {
     let MessageId(seq) = message;
-    if view.formula(&formula) != Some(seq) {
+    let FlowSeal { fingerprint, .. } = formula;
+    if view.formula(&fingerprint) != Some(seq) {
         return Vec::new();
     }
     let signature: Box<str> = signature.into();
-    owed(view.state, Event::FormulaSealed, token, |_| Happening::FormulaSealed {
-        formula,
+    let told = owed(view.state, Event::FormulaSealed, token, |_| Happening::FormulaSealed {
+        formula: fingerprint,
         seq,
         signature: signature.clone(),
-    })
+    });
+    next_due(view, formula, message).into_iter().chain(told).collect()
+}
+
+/// The turn of a sealed formula at the next step of its flow. None for one that was withdrawn
+/// meanwhile, nor for one whose seal an operator has given up: that it is sealed all the same, by
+/// a call that was under way, or for somebody else, must not bring its release about.
+fn next_due(view: View<'_>, formula: FlowSeal, message: MessageId) -> Option<Fact> {
+    let is_stored = view.formula(&formula.fingerprint) == Some(message.0);
+    let is_waiting = is_stored && queue(view.state).holds(message);
+    match formula.next {
+        Some(FlowStep::Release) if is_waiting => Some(Fact::ReleaseDue { formula: message }),
+        // No flow seals twice.
+        Some(FlowStep::Release | FlowStep::Seal) | None => None,
+    }
 }
 
 fn message_of(asked: Asked) -> MessageId {

@@ -109,7 +109,7 @@ impl Writer {
 
     async fn message(&mut self, delivery: &Delivery) {
         let id = delivery.receipt.message;
-        match self.engine.message(id).await {
+        match self.engine.message(&self.queue, id).await {
             Ok(Some(message)) => {
                 if self.shown > 0 {
                     self.piece.push(b',');

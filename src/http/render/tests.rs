@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::engine::AboutTransaction;
 use crate::engine::command::AttemptView;
+use crate::engine::releases::{NodeOutcome, Phase};
 use crate::formula::{self, Rules};
 use crate::ids::{Epoch, Lsn, QueueName, Receipt};
 
@@ -149,6 +151,81 @@ fn a_trail_names_each_step_with_its_queue_and_reason() {
     assert_eq!(shown["steps"][3]["reason"], "busy");
     assert_eq!(shown["steps"][0].get("queue"), None);
     assert_eq!(shown["steps"][1]["queue"], "formulas");
+}
+
+#[test]
+fn a_trail_tells_the_end_of_a_release_with_each_node_and_what_to_do() {
+    let node = |url: &str, outcome| NodeEnd { url: url.into(), outcome };
+    let nodes =
+        vec![node("http://a:1", NodeOutcome::Undone), node("http://b:1", NodeOutcome::Refused)];
+    let ended = |action, end, reason: &str| {
+        let (transaction, nodes, reason) = (Lsn(9), nodes.clone(), reason.into());
+        let ended = EndedRelease { transaction, action, end, reason, nodes };
+        TrailKind::ReleaseEnded(Box::new(ended))
+    };
+    let releases: QueueName = "releases".parse().unwrap();
+    let held = |remedy| {
+        let (queue, reason) = (releases.clone(), "b refuses".into());
+        TrailKind::Held(Held { queue, reason, remedy })
+    };
+    let kinds = [
+        ended(Action::Create, End::Succeeded, ""),
+        ended(Action::Create, End::RolledBack, "b refuses"),
+        ended(Action::Create, End::Failed, "b refuses"),
+        ended(Action::Delete, End::Succeeded, ""),
+        ended(Action::Delete, End::RolledBack, "b refuses"),
+        ended(Action::Delete, End::Failed, "b refuses"),
+        held(None),
+        held(Some(Remedy::Redrive(MessageId(Lsn(42))))),
+        held(Some(Remedy::Retry(Lsn(9)))),
+    ];
+    let steps = kinds.map(|kind| TrailStep { at: Timestamp(0), lsn: Lsn(7), kind });
+    let shown = value(|out| trail(out, &rose(), &steps));
+    let names: Vec<_> = shown["steps"].as_array().unwrap().iter().map(|s| &s["step"]).collect();
+    let releases = ["released", "release_rolled_back", "release_failed"];
+    let withdrawals = ["deleted_from_nodes", "withdrawal_rolled_back", "withdrawal_failed"];
+    assert_eq!(names[..3], releases);
+    assert_eq!(names[3..6], withdrawals);
+    assert_eq!(names[6..], ["held"; 3]);
+    let first = &shown["steps"][0];
+    assert_eq!((&first["transaction"], first.get("reason")), (&json!("9"), None));
+    assert_eq!(first["nodes"][1], json!({ "url": "http://b:1", "outcome": "refused" }));
+    assert_eq!(shown["steps"][1]["reason"], "b refuses");
+    assert_eq!(shown["steps"][6].get("retry"), None);
+    assert_eq!(shown["steps"][7]["queue"], "releases");
+    let redrive = r#"POST /queues/releases/redrive {"ids":["42"]}"#;
+    assert_eq!(shown["steps"][7]["retry"], redrive);
+    assert_eq!(shown["steps"][8]["retry"], "POST /transactions/9/retry");
+}
+
+#[test]
+fn a_message_of_a_transaction_tells_which_and_how_it_stands() {
+    let about = AboutTransaction {
+        id: Lsn(42),
+        group: "g \"1\"".parse().unwrap(),
+        action: Action::Delete,
+        phase: Phase::ToBeRetried,
+    };
+    let message = Message {
+        kind: MessageKind::Transaction,
+        about: About::Transaction(about),
+        ..rose_message()
+    };
+    let view = MessageView {
+        id: MessageId(Lsn(42)),
+        phase: MessagePhase::Ready,
+        attempts: 0,
+        due: None,
+        history: vec![],
+    };
+    let shown = value(|out| message_row(out, &view, &message));
+    assert_eq!(shown["type"], "transaction");
+    let expected =
+        json!({ "id": "42", "groupId": "g \"1\"", "action": "delete", "state": "to_be_retried" });
+    assert_eq!(shown["transaction"], expected);
+    let release = Message { kind: MessageKind::FormulaRelease, ..rose_message() };
+    let shown = value(|out| message_row(out, &view, &release));
+    assert_eq!((&shown["type"], &shown["formula"]["seq"]), (&json!("formula.release"), &json!(42)));
 }
 
 #[test]

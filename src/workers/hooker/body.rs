@@ -4,6 +4,8 @@
 //! sends the same bytes. It names things rather than to copy them: whoever wants more asks, and
 //! gets what is true then.
 
+use std::fmt::Display;
+
 use serde::Serialize;
 
 use crate::engine::hooks::{Happening, Recipient};
@@ -21,20 +23,7 @@ struct Envelope<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Data<'a> {
-    Formula {
-        id: String,
-        seq: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        name: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        signature: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        queue: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        url: Option<String>,
-    },
+    Formula(AboutFormula<'a>),
     Message {
         queue: &'a str,
         id: String,
@@ -64,6 +53,22 @@ enum Data<'a> {
         transaction: String,
         url: String,
     },
+}
+
+#[derive(Default, Serialize)]
+struct AboutFormula<'a> {
+    id: String,
+    seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -113,42 +118,10 @@ pub fn answer(answer: &SealAnswer) -> Vec<u8> {
 
 fn data(call: &OwedCall) -> Option<Data<'_>> {
     Some(match &call.owed.happening {
-        Happening::FormulaAccepted { formula, back } => Data::Formula {
-            id: formula.fingerprint.to_string(),
-            seq: accepted_at(call.id, *back).0,
-            name: Some(&formula.name),
-            signature: None,
-            queue: None,
-            reason: None,
-            url: Some(format!("/formulas/{}", formula.fingerprint)),
-        },
-        Happening::FormulaWithdrawn { formula, seq } => Data::Formula {
-            id: formula.to_string(),
-            seq: seq.0,
-            name: None,
-            signature: None,
-            queue: None,
-            reason: None,
-            url: None,
-        },
-        Happening::FormulaSealed { formula, seq, signature } => Data::Formula {
-            id: formula.to_string(),
-            seq: seq.0,
-            name: None,
-            signature: Some(signature),
-            queue: None,
-            reason: None,
-            url: Some(format!("/formulas/{formula}")),
-        },
-        Happening::FormulaHeld { formula, seq, queue, reason } => Data::Formula {
-            id: formula.to_string(),
-            seq: seq.0,
-            name: None,
-            signature: None,
-            queue: Some(queue.as_str()),
-            reason: Some(reason),
-            url: Some(format!("/formulas/{formula}")),
-        },
+        Happening::FormulaAccepted { .. }
+        | Happening::FormulaWithdrawn { .. }
+        | Happening::FormulaSealed { .. }
+        | Happening::FormulaHeld { .. } => return about_formula(call),
         Happening::SealFailed { message, attempts, reason } => Data::Message {
             queue: crate::ids::QueueName::SEALS,
             id: message.to_string(),
@@ -189,6 +162,37 @@ fn data(call: &OwedCall) -> Option<Data<'_>> {
     })
 }
 
+/// What became of a formula; `None` if the happening is none of those.
+fn about_formula(call: &OwedCall) -> Option<Data<'_>> {
+    let told = |formula: &dyn Display, seq: Lsn| AboutFormula {
+        id: formula.to_string(),
+        seq: seq.0,
+        url: Some(format!("/formulas/{formula}")),
+        ..AboutFormula::default()
+    };
+    Some(Data::Formula(match &call.owed.happening {
+        Happening::FormulaAccepted { formula, back } => {
+            let name = Some(&*formula.name);
+            AboutFormula { name, ..told(&formula.fingerprint, accepted_at(call.id, *back)) }
+        }
+        // There is nothing to be had there any more.
+        Happening::FormulaWithdrawn { formula, seq } => {
+            AboutFormula { url: None, ..told(formula, *seq) }
+        }
+        Happening::FormulaSealed { formula, seq, signature } => {
+            AboutFormula { signature: Some(signature), ..told(formula, *seq) }
+        }
+        Happening::FormulaHeld { formula, seq, queue, reason } => {
+            let (queue, reason) = (Some(queue.as_str()), Some(&**reason));
+            AboutFormula { queue, reason, ..told(formula, *seq) }
+        }
+        _ => return None,
+    }))
+}
+
 fn accepted_at(id: MessageId, back: u32) -> Lsn {
     Lsn(id.0.0 - u64::from(back))
 }
+
+#[cfg(test)]
+mod tests;

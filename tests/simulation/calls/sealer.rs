@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use sillage::engine::command::seals::{
-    Asked, Begun, CallBegin, Purpose, SealBegin, SealEnd, SealEnded, SealOutcome, SealSettle,
-    SealSubject, SealedFormula, Telling,
+    Asked, Begun, CallBegin, FlowSeal, Purpose, SealBegin, SealEnd, SealEnded, SealOutcome,
+    SealSettle, SealSubject, SealedFormula, Telling,
 };
 use sillage::engine::core::{Core, Decided};
 use sillage::engine::decide::gate::Gate;
@@ -13,7 +13,7 @@ use sillage::engine::decide::{Refusal, Reply, seals};
 use sillage::ids::{Lsn, MessageId, QueueName, Receipt};
 use sillage::limits::{SEAL_ANSWER_LATEST_MS, SEAL_ANSWER_MS};
 use sillage::record::seals::text_key;
-use sillage::record::{AcceptedFormula, Fact};
+use sillage::record::{Fact, FlowStep};
 use sillage::state::State;
 use sillage::state::calls::Share;
 use sillage::time::Uptime;
@@ -80,10 +80,13 @@ impl Service {
                 let (text, text_key) = (asked.text, asked.text_key);
                 SealSubject { message, text, text_key, formula: None, telling }
             }
-            Fact::FormulaAccepted(AcceptedFormula { fingerprint, .. }) => {
+            Fact::FormulaAccepted(accepted) => {
+                let fingerprint = accepted.fingerprint;
                 let text: Box<str> = fingerprint.to_string().into();
                 let text_key = text_key(&text);
-                let (formula, telling) = (Some(fingerprint), Telling::Nothing);
+                let next = accepted.step_after(FlowStep::Seal);
+                let formula = Some(FlowSeal { fingerprint, next });
+                let telling = Telling::Nothing;
                 SealSubject { message, text, text_key, formula, telling }
             }
             other => panic!("message {message} on seals is {other:?}"),
@@ -149,9 +152,9 @@ impl Service {
                 let (_, seal) = &self.tape.sealed[&subject.text_key];
                 assert_eq!(self.tape.sealed[&subject.text_key].0, sealed);
                 let signature = seal.signature.clone();
-                let formula = subject.formula.map(|fingerprint| SealedFormula {
+                let formula = subject.formula.map(|formula| SealedFormula {
                     message: subject.message,
-                    fingerprint,
+                    formula,
                     signature,
                 });
                 let asked = self.waiting(subject.text_key);
