@@ -30,6 +30,7 @@ mod fixture;
 mod golden;
 pub mod groups;
 pub mod hooks;
+pub mod in_hand;
 mod lists;
 mod lookups;
 mod merge;
@@ -114,10 +115,24 @@ impl Engine {
     /// # Errors
     /// If the machine has no thread to give.
     pub fn start(
-        mut core: Core,
+        core: Core,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<(Engine, WriterThread)> {
+        let (engine, writer) = Engine::assemble(core, clock, metrics)?;
+        let thread = thread::Builder::new().name("sillage-writer".into()).spawn(move || {
+            let _abort = AbortOnPanic;
+            writer.run()
+        })?;
+        Ok((engine, thread))
+    }
+
+    /// The handle, and the writer with nothing to run it yet.
+    fn assemble(
+        mut core: Core,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<(Engine, Writer)> {
         let (inbox, envelopes) = sync_channel(COMMANDS_MAX);
         let store = core.store();
         if let Some(snapshot) = core.log().snapshot() {
@@ -135,12 +150,7 @@ impl Engine {
             clock,
             timeline: core.timeline(),
         };
-        let writer = Writer::new(core, envelopes, to_writer, shared);
-        let thread = thread::Builder::new().name("sillage-writer".into()).spawn(move || {
-            let _abort = AbortOnPanic;
-            writer.run()
-        })?;
-        Ok((engine, thread))
+        Ok((engine, Writer::new(core, envelopes, to_writer, shared)))
     }
 
     /// Why work of this kind would be refused, if it would: asked before a body is read. A full

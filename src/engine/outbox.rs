@@ -88,6 +88,27 @@ impl<T> Outbox<T> {
         }
     }
 
+    /// Leaves all commands in the box from here on, for whoever fetches them.
+    pub(super) fn keep(&self) {
+        self.lock().has_carrier = true;
+    }
+
+    /// Completes when there is a command, unless it was fetched since.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// The first commands of those that were kept, at most so many.
+    pub(super) fn fetch(&self, commands_max: usize) -> Vec<T> {
+        let mut inside = self.lock();
+        let count = commands_max.min(inside.commands.len());
+        let fetched = inside.commands.drain(..count).collect();
+        if !inside.commands.is_empty() {
+            self.filled.notify_one();
+        }
+        fetched
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inside<T>> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -187,6 +208,24 @@ mod tests {
         drop(carrier);
         assert_eq!(outbox.post(&writer, 2), Ok(()));
         assert_eq!(inbox.try_iter().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn kept_commands_are_fetched_in_order_and_the_rest_is_told_of_again() {
+        let (writer, inbox) = sync_channel(1);
+        let outbox = Outbox::default();
+        outbox.keep();
+        for command in 1..=3 {
+            assert_eq!(outbox.post(&writer, command), Ok(()));
+        }
+        assert!(inbox.try_recv().is_err(), "nobody carries them");
+        for expected in [vec![1, 2], vec![3]] {
+            let mut filled = pin!(outbox.filled());
+            assert!(filled.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+            assert_eq!(outbox.fetch(2), expected);
+        }
+        let mut filled = pin!(outbox.filled());
+        assert!(filled.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
 
     #[test]

@@ -199,6 +199,33 @@ impl Writer {
         result
     }
 
+    /// Carries out these commands under one sync. After an error nothing is carried out any more.
+    pub(super) fn carry_out(&mut self, commands: Vec<Mail>) -> Result<(), log::Error> {
+        let serve = || {
+            for mail in commands {
+                let Mail::Command(Envelope { command, findings, reply }) = mail else { continue };
+                self.waiting.push((self.core.execute(command, findings)?, reply));
+            }
+            self.commit()
+        };
+        let served = serve();
+        if served.is_err() {
+            self.shared.durable.poison();
+            self.waiting.clear();
+        }
+        served
+    }
+
+    /// Log and state, for whoever has the writer in hand.
+    pub(super) fn core(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    /// Log and state, from a writer that is not needed any more.
+    pub(super) fn into_core(self) -> Core {
+        self.core
+    }
+
     fn serve(&mut self) -> Result<(), log::Error> {
         while let Some(first) = self.next()? {
             let course = self.gather(first)?;

@@ -325,9 +325,8 @@ impl Work {
             let Some(found) = self.engine.transaction(id).await? else { continue };
             let courier = &self.releasing.courier;
             // One that cannot be seen whole is not healed, so nothing is recorded for it.
-            let is_open =
-                |node: &Box<str>| matches!(courier.breaker(node), BreakerState::Open { .. });
-            if found.begun.nodes.iter().any(is_open) {
+            let mut nodes = found.begun.nodes.iter().map(|node| courier.breaker(node));
+            if nodes.any(|breaker| matches!(breaker, BreakerState::Open { .. })) {
                 continue;
             }
             let Some(_held) = self.in_hand.try_hold(id) else { continue };

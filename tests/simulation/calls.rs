@@ -14,7 +14,7 @@ mod authority;
 mod clients;
 mod end;
 mod hooker;
-mod machine;
+pub(crate) mod machine;
 mod receivers;
 mod sealer;
 mod tally;

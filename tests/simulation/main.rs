@@ -12,6 +12,7 @@ mod calls;
 mod check;
 mod loss;
 mod model;
+mod releases;
 mod steps;
 mod world;
 
@@ -91,6 +92,15 @@ fn whatever_was_acknowledged_survives_every_crash() {
 fn authority_is_never_called_too_often_and_nobody_is_forgotten() {
     let (seeds, is_whole_run) = seeds();
     let tally = run(seeds, |seed| Service::new(seed).run(), calls::Tally::add);
+    if is_whole_run {
+        tally.assert_everything_happened();
+    }
+}
+
+#[test]
+fn every_group_is_on_all_nodes_or_none_whatever_happens() {
+    let (seeds, is_whole_run) = seeds();
+    let tally = run(seeds, releases::live, releases::Tally::add);
     if is_whole_run {
         tally.assert_everything_happened();
     }

@@ -284,7 +284,12 @@ pub fn decide(
         Command::AcceptBatch(batch) => formulas::accept_batch(view, batch, circumstances),
         Command::Withdraw(fingerprint) => formulas::withdraw(view, fingerprint, circumstances),
         Command::Lease(request) => {
-            queues::lease(state, request, circumstances.policy.attempts_max, circumstances)
+            // What is left on the nodes has to be carried on, however often we end meanwhile.
+            let attempts_max = match request.queue.as_str() {
+                QueueName::RELEASES => u32::MAX,
+                _ => circumstances.policy.attempts_max,
+            };
+            queues::lease(state, request, attempts_max, circumstances)
         }
         Command::AnnounceDeaths(queue, deaths) => {
             deaths::announce(state, queue, deaths, circumstances)

@@ -15,7 +15,9 @@
 //! effect comes after the undo that was meant for it.
 //!
 //! **Undo** is for nodes that this transaction has changed, or may have changed and that do not
-//! tell. A node that is as it was is never called: what was there before is not ours to remove.
+//! tell. A node that is as it was, or that was as asked before, is never called: what was there
+//! before is not ours to remove. As long as anything may be left on a node there is no end but
+//! `failed`, and no other try either.
 
 use crate::limits::{LOOKS_MAX, RELEASE_BACKOFF_BASE_MS, RELEASE_BACKOFF_CAP_MS, UNDO_ROUNDS_MAX};
 use crate::record::releases::{Delayed, End, NodeSet, Origin, Step};
@@ -95,11 +97,13 @@ fn backward(transaction: &Transaction, now: Uptime) -> Next {
     if !unsettled.is_empty() {
         return settle(transaction, unsettled, now);
     }
-    let idle = transaction.nodes_where(|node| node.standing == Standing::Idle);
-    if is_healing && !idle.is_empty() {
+    let is_idle = |node: &Node| node.standing == Standing::Idle && (is_healing || node.is_left);
+    let idle = transaction.nodes_where(is_idle);
+    if !idle.is_empty() {
         return Next::Look(idle);
     }
-    let is_changed = |node: &Node| node.standing == Standing::Done || is_given_up(node);
+    let is_changed =
+        |node: &Node| node.standing == Standing::Done || is_given_up(node) && node.is_left;
     let changed = transaction.nodes_where(is_changed);
     if !changed.is_empty() {
         let rounds_max = if is_healing { 1 } else { UNDO_ROUNDS_MAX };
@@ -113,6 +117,9 @@ fn backward(transaction: &Transaction, now: Uptime) -> Next {
     if is_healing {
         let is_untold = transaction.nodes.iter().any(is_untold);
         return Next::End(if is_untold { End::Failed } else { End::RolledBack });
+    }
+    if transaction.nodes.iter().any(|node| node.is_left) {
+        return Next::End(End::Failed);
     }
     let is_refused = transaction.nodes.iter().any(|it| it.standing == Standing::Refused);
     let is_last = transaction.tries + 1 >= transaction.begun.tries_max;
@@ -141,6 +148,10 @@ fn latest(transaction: &Transaction, nodes: NodeSet) -> Uptime {
 /// A try is over that has changed nothing, or was not even begun. One that only finds nodes left
 /// alone does not count, unless somebody waits for it.
 fn again(transaction: &Transaction) -> Next {
+    // Tried anew after a failure, whose traces cannot be looked at: they are healed, not waited for.
+    if transaction.nodes.iter().any(|node| node.is_left) {
+        return Next::End(End::Failed);
+    }
     let is_client = transaction.begun.origin == Origin::Client;
     let is_unseen = transaction.nodes.iter().any(|it| it.standing == Standing::Unseen);
     let is_shunned = transaction.nodes.iter().any(is_untold) && !is_unseen;

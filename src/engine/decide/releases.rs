@@ -6,30 +6,36 @@
 //! [`plan`](super::plan) of the transaction as it will be when the news are applied, which is the
 //! very code that applies them.
 
+mod going;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use self::going::{Follows, Going};
 use super::formulas::{first_use, spend};
 use super::hooks::owed;
-use super::plan::{Next, backoff_ms, plan, spread_ms};
+use super::plan::backoff_ms;
 use super::queues::{self, touched};
 use super::{Circumstances, Draft, Refusal, Reply, Verdict};
 use crate::engine::command::LeaseRequest;
 use crate::engine::command::releases::{
-    Course, NewTransaction, NewWithdrawal, News, Partners, ReleaseCommand, TakenRelease, Task,
+    Course, NewTransaction, NewWithdrawal, Partners, ReleaseCommand, TakenRelease, Task,
 };
 use crate::engine::findings::View;
 use crate::formula::Fingerprint;
 use crate::ids::{GroupId, Lsn, MessageId, QueueName};
 use crate::limits::{
-    FLOW_TRIES_MAX, REASON_BYTES_MAX, RELEASE_BACKOFF_BASE_MS, RELEASE_BACKOFF_CAP_MS,
-    RELEASE_SHUNNED_DELAY_MS, TRANSACTIONS_OPEN_MAX, TRIES_MAX,
+    FLOW_TRIES_MAX, RELEASE_BACKOFF_BASE_MS, RELEASE_BACKOFF_CAP_MS, TRANSACTIONS_OPEN_MAX,
+    TRIES_MAX,
 };
 use crate::record::hooks::{Event, Happening};
 use crate::record::releases::{
-    AboutRelease, Action, BegunTransaction, Delayed, End, EndedTransaction, NodeEnd, NodeOutcome,
-    NodeSet, Origin, Seen, Sight, Step,
+    AboutRelease, Action, BegunTransaction, End, EndedTransaction, NodeEnd, Origin,
 };
 use crate::record::{Fact, Touched};
 use crate::state::State;
-use crate::state::releases::{Node, Phase, Standing, Transaction};
+use crate::state::releases::Phase;
 
 /// Decides a command.
 ///
@@ -222,13 +228,19 @@ fn on(
     view: View<'_>,
     id: Lsn,
     circumstances: &Circumstances,
-    news: impl FnOnce(&mut Going<'_>),
+    news: impl FnOnce(&mut Going),
 ) -> Verdict {
     let Some(found) = view.state.releases().get(id) else { return over(id, Task::Gone) };
-    let mut going =
-        Going { view, circumstances, id, transaction: found.clone(), facts: Vec::new() };
+    let Circumstances { now, token, .. } = *circumstances;
+    let mut going = Going::new(id, found.clone(), now, token);
     news(&mut going);
-    let task = going.follow();
+    let task = match going.follow() {
+        Follows::Task(task) => task,
+        Follows::End(end) => {
+            Ending { view, token, going: &mut going }.end(end);
+            Task::Over(going.transaction.phase)
+        }
+    };
     match going.facts.is_empty() {
         true => over(id, task),
         false => {
@@ -238,112 +250,29 @@ fn on(
     }
 }
 
-/// A transaction as it will be when the facts are applied.
-struct Going<'a> {
+/// The end of a transaction, with what it means for others.
+struct Ending<'a> {
     view: View<'a>,
-    circumstances: &'a Circumstances,
-    id: Lsn,
-    transaction: Transaction,
-    facts: Vec<Fact>,
+    token: u64,
+    going: &'a mut Going,
 }
 
-impl Going<'_> {
-    fn record(&mut self, fact: Fact) {
-        self.transaction.apply(self.circumstances.now, &fact);
-        self.facts.push(fact);
-    }
-
-    fn hear(&mut self, news: News) {
-        let transaction = self.id;
-        if !self.transaction.phase.is_held() {
-            return;
-        }
-        match news {
-            News::Seen(seen) => {
-                let seen = seen.into_iter().map(|seen| self.dated(seen)).collect();
-                self.record(Fact::NodesSeen { transaction, seen });
-            }
-            News::Answered { node, answer, reason } => {
-                self.record(Fact::NodeAnswered { transaction, node, answer, reason });
-            }
-        }
-    }
-
-    /// Says when a node that told nothing is asked again.
-    fn dated(&self, seen: Seen) -> Seen {
-        let Seen { node, sight } = seen;
-        let Sight::Unseen { reason, .. } = sight else { return Seen { node, sight } };
-        let unseen = self.transaction.nodes.get(usize::from(node)).map_or(0, |it| it.unseen);
-        let again_ms = backoff_ms(unseen + 1, self.circumstances.token);
-        Seen { node, sight: Sight::Unseen { reason, again_ms } }
-    }
-
-    /// Records what follows, and gives what is to be done then.
-    fn follow(&mut self) -> Task {
-        let transaction = self.id;
-        match plan(&self.transaction, self.circumstances.now.uptime) {
-            Next::Look(nodes) => Task::Look(nodes),
-            Next::Await => Task::Await,
-            Next::Wait(until) => Task::Wait(until),
-            Next::Nothing => Task::Over(self.transaction.phase),
-            Next::Call(step, nodes) => self.call(step, nodes),
-            Next::Delay(delayed) => {
-                let (delay_ms, reason) = (self.delay_ms(delayed), self.reason());
-                let fact = Fact::TransactionDelayed { transaction, delayed, reason, delay_ms };
-                self.record(fact);
-                Task::Over(self.transaction.phase)
-            }
-            Next::End(end) => {
-                // One that could not be healed is as it was.
-                if self.transaction.phase != Phase::Ended(end) {
-                    self.end(end);
-                }
-                Task::Over(self.transaction.phase)
-            }
-        }
-    }
-
-    fn call(&mut self, step: Step, nodes: NodeSet) -> Task {
-        let again_ms = match step {
-            Step::Do => 0,
-            Step::Undo => backoff_ms(self.transaction.undos + 1, self.circumstances.token),
-        };
-        let fact = Fact::NodesCalled { transaction: self.id, step, nodes, again_ms };
-        self.record(fact);
-        Task::Call { step, nodes, round: self.transaction.rounds }
-    }
-
-    /// Until the next try; longer while nodes are left alone.
-    fn delay_ms(&self, delayed: Delayed) -> u64 {
-        let now = self.circumstances.now.uptime;
-        let token = self.circumstances.token;
-        let even_ms = match delayed {
-            Delayed::TryOver => backoff_ms(self.transaction.tries + 1, token),
-            Delayed::Shunned => spread_ms(RELEASE_SHUNNED_DELAY_MS, token),
-        };
-        let shunned_ms = |node: &Node| match node.standing {
-            Standing::Shunned { until } => until.since_ms(now),
-            _ => 0,
-        };
-        let shunned_ms = self.transaction.nodes.iter().map(shunned_ms).max().unwrap_or(0);
-        even_ms.max(shunned_ms)
-    }
-
+impl Ending<'_> {
     fn end(&mut self, end: End) {
-        let (token, state) = (self.circumstances.token, self.view.state);
-        let reason = if end == End::Succeeded { Box::default() } else { self.reason() };
+        let (id, token, state) = (self.going.id, self.token, self.view.state);
+        let reason = if end == End::Succeeded { Box::default() } else { self.going.reason() };
         let about = self.about();
-        let ended = EndedTransaction { transaction: self.id, end, reason: reason.clone(), about };
-        self.record(Fact::TransactionEnded(ended));
-        let BegunTransaction { group, action, origin, .. } = &self.transaction.begun;
+        let ended = EndedTransaction { transaction: id, end, reason: reason.clone(), about };
+        self.going.record(Fact::TransactionEnded(ended));
+        let BegunTransaction { group, action, origin, .. } = &self.going.transaction.begun;
         let (group, action, origin) = (group.clone(), *action, *origin);
         let event = match end {
             End::Succeeded => Event::TransactionSucceeded,
             End::RolledBack => Event::TransactionRolledBack,
             End::Failed => Event::TransactionFailed,
         };
-        self.facts.extend(owed(state, event, token, |_| Happening::TransactionEnded {
-            transaction: self.id,
+        self.going.facts.extend(owed(state, event, token, |_| Happening::TransactionEnded {
+            transaction: id,
             group: group.clone(),
             action,
             end,
@@ -356,28 +285,28 @@ impl Going<'_> {
 
     /// What follows for the formula that the transaction was made for.
     fn succeed(&mut self, origin: Origin) {
-        let (token, state, transaction) = (self.circumstances.token, self.view.state, self.id);
+        let (token, state, transaction) = (self.token, self.view.state, self.going.id);
         match origin {
             Origin::Client => {}
             Origin::Flow { formula: seq, fingerprint: formula } => {
                 let released = |_| Happening::FormulaReleased { formula, seq, transaction };
-                self.facts.extend(owed(state, Event::FormulaReleased, token, released));
+                self.going.facts.extend(owed(state, Event::FormulaReleased, token, released));
             }
             Origin::Withdrawal { formula, fingerprint } => {
                 if self.view.formula(&fingerprint) != Some(formula) {
                     return;
                 }
-                self.facts.push(Fact::FormulaWithdrawn { formula, fingerprint });
+                self.going.facts.push(Fact::FormulaWithdrawn { formula, fingerprint });
                 let withdrawn =
                     |_| Happening::FormulaWithdrawn { formula: fingerprint, seq: formula };
-                self.facts.extend(owed(state, Event::FormulaWithdrawn, token, withdrawn));
+                self.going.facts.extend(owed(state, Event::FormulaWithdrawn, token, withdrawn));
             }
         }
     }
 
     /// What the trail of the formula tells, if the transaction was made for one.
     fn about(&self) -> Option<AboutRelease> {
-        let BegunTransaction { action, nodes: urls, origin, .. } = &self.transaction.begun;
+        let BegunTransaction { action, nodes: urls, origin, .. } = &self.going.transaction.begun;
         let (Origin::Flow { formula, .. } | Origin::Withdrawal { formula, .. }) = origin else {
             return None;
         };
@@ -385,53 +314,10 @@ impl Going<'_> {
             message: MessageId(*formula),
             before: self.view.state.formulas().trail(*formula),
         };
-        let nodes = urls.iter().zip(&self.transaction.nodes);
+        let nodes = urls.iter().zip(&self.going.transaction.nodes);
         let nodes = nodes.map(|(url, node)| NodeEnd { url: url.clone(), outcome: node.outcome() });
         Some(AboutRelease { formula, action: *action, nodes: nodes.collect() })
     }
-
-    /// Which nodes stand in the way, and why; those that do not tell why only by their outcome.
-    fn reason(&self) -> Box<str> {
-        let BegunTransaction { nodes: urls, action, .. } = &self.transaction.begun;
-        let is_in_the_way = |node: &Node| match node.standing {
-            Standing::Done | Standing::Already | Standing::Looked | Standing::Idle => false,
-            Standing::Clean => node.last_error.is_some(),
-            _ => true,
-        };
-        let mut text = String::new();
-        for (url, node) in urls.iter().zip(&self.transaction.nodes) {
-            if !is_in_the_way(node) && !self.is_left(node) {
-                continue;
-            }
-            if !text.is_empty() {
-                text.push_str("; ");
-            }
-            text.push_str(url);
-            text.push_str(": ");
-            let why = node.last_error.as_deref().unwrap_or(node.outcome().name());
-            text.push_str(why);
-            if self.is_left(node) {
-                text.push_str(match (node.outcome(), action) {
-                    (NodeOutcome::Unknown, _) => " (not known whether the group is there)",
-                    (_, Action::Create) => " (the group is still there)",
-                    (_, Action::Delete) => " (the group is still gone)",
-                });
-            }
-        }
-        cut(text)
-    }
-
-    /// Whether the node is not as it was, or may not be.
-    fn is_left(&self, node: &Node) -> bool {
-        self.transaction.undos > 0
-            && matches!(node.standing, Standing::Done | Standing::Unknown { .. })
-    }
-}
-
-/// At most `REASON_BYTES_MAX` bytes of a text.
-fn cut(mut text: String) -> Box<str> {
-    text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
-    text.into()
 }
 
 fn touched_release(state: &State, message: MessageId) -> Touched {

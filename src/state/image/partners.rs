@@ -11,8 +11,9 @@ use bincode::{Decode, Encode};
 
 use super::{Image, ImageError, Source, put};
 use crate::ids::{GroupId, Lsn};
+use crate::limits::NODES_MAX;
 use crate::state::groups::Group;
-use crate::state::releases::Transaction;
+use crate::state::releases::{Node, Transaction};
 
 /// How many entries follow.
 #[derive(Encode, Decode)]
@@ -41,7 +42,9 @@ pub(super) fn decode(source: &mut Source<'_>, image: &mut Image) -> Result<(), I
     for _ in 0..head.transactions {
         let (id, transaction): (Lsn, Transaction) = source.take()?;
         let releases = &mut image.releases;
-        let has_nodes = transaction.nodes.len() == transaction.begun.nodes.len();
+        let has_nodes = transaction.nodes.len() == transaction.begun.nodes.len()
+            && (1..=NODES_MAX).contains(&transaction.nodes.len())
+            && transaction.nodes.iter().all(Node::is_consistent);
         let is_free =
             !transaction.phase.is_held() || releases.holder(&transaction.begun.group).is_none();
         source.check(id, has_nodes && is_free && releases.get(id).is_none())?;

@@ -2,6 +2,7 @@
 
 mod groups;
 mod outbound;
+mod partners;
 
 use std::fmt::Write;
 use std::path::PathBuf;

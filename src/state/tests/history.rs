@@ -2,6 +2,7 @@
 
 mod groups;
 pub mod outbound;
+mod releases;
 
 use std::collections::BTreeMap;
 
@@ -154,8 +155,10 @@ impl History {
 
     /// One group; empty if what was drawn is not possible now.
     fn facts(&mut self) -> Vec<Fact> {
-        if self.random.bool() {
-            return self.outbound();
+        match self.random.u8(..5) {
+            0 => return self.releases(),
+            1..=2 => return self.outbound(),
+            _ => {}
         }
         self.fact().into_iter().collect()
     }

@@ -15,10 +15,28 @@ use sillage::time::{Clock, ManualClock, Moment};
 
 use crate::world::options;
 
+/// A clock that is moved by whoever simulates.
+pub trait Movable: Clock + 'static {
+    /// Lets time pass while the process is down.
+    fn pass_ms(&self, ms: u64);
+    /// Sets the wall clock alone.
+    fn set_wall(&self, wall_ms: u64);
+}
+
+impl Movable for ManualClock {
+    fn pass_ms(&self, ms: u64) {
+        self.advance_ms(ms);
+    }
+
+    fn set_wall(&self, wall_ms: u64) {
+        self.jump_wall_to(wall_ms);
+    }
+}
+
 /// Disk, clock and what is planned to go wrong.
-pub struct Machine {
+pub struct Machine<C = ManualClock> {
     pub random: fastrand::Rng,
-    pub clock: Arc<ManualClock>,
+    pub clock: Arc<C>,
     disk: SimDisk,
     compaction: Option<Task>,
     /// A fault is planned, so that opening or closing may fail.
@@ -32,9 +50,15 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(seed: u64) -> Machine {
+        Machine::on_clock(seed, ManualClock::at(1_795_000_000_000))
+    }
+}
+
+impl<C: Movable> Machine<C> {
+    pub fn on_clock(seed: u64, clock: C) -> Machine<C> {
         Machine {
             random: fastrand::Rng::with_seed(seed),
-            clock: Arc::new(ManualClock::at(1_795_000_000_000)),
+            clock: Arc::new(clock),
             disk: SimDisk::new(seed),
             compaction: None,
             is_hindered: false,
@@ -58,7 +82,8 @@ impl Machine {
                 self.plan(120, SimFault::PowerOff);
             }
             let (compaction, seed) = (CompactionPolicy::default(), self.random.u64(..));
-            let setting = Setting { clock: self.clock.clone(), policy, compaction, seed };
+            let clock: Arc<dyn Clock> = self.clock.clone();
+            let setting = Setting { clock, policy, compaction, seed };
             match open(Arc::new(self.disk.handle()), options(), setting) {
                 Ok((core, _)) => return core,
                 Err(error) => {
@@ -77,7 +102,7 @@ impl Machine {
         self.is_hindered = false;
         // Whoever restarts us is quick, or comes from far away.
         let down_ms = if self.random.bool() { 20 } else { 2000 };
-        self.clock.advance_ms(self.random.u64(0..down_ms));
+        self.clock.pass_ms(self.random.u64(0..down_ms));
     }
 
     /// One last crash; nothing goes wrong from here on.
@@ -103,7 +128,7 @@ impl Machine {
                 self.disk.set_capacity(u64::MAX);
                 core.retry_space();
             }
-            13 => self.clock.jump_wall_to(self.random.u64(0..2_000_000_000_000)),
+            13 => self.clock.set_wall(self.random.u64(0..2_000_000_000_000)),
             _ => {}
         }
     }

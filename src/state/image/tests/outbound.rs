@@ -14,7 +14,7 @@ use crate::state::image::outbound;
 const GOLDEN_2: &str = "data/golden/v3/image.txt";
 
 /// A state with something in every list that version 2 added.
-fn outbound_state() -> State {
+pub(super) fn outbound_state() -> State {
     let mut state = state();
     state.bereft_until = None;
     let mut apply = |ms: u64, fact: Fact| {
