@@ -191,7 +191,9 @@ fn one_that_failed_is_tried_anew_when_it_is_retried_or_redriven() {
     assert_eq!(run(&mut bench, ReleaseCommand::Retry(id)), Ok(Reply::Done));
     assert_eq!((found(&bench, id).phase, found(&bench, id).tries), (Phase::Running, 0));
     assert_eq!(take_one(&mut bench, None), Task::Look(ALL));
-    let id = fail_one(&mut bench, "h");
+
+    let mut bench = Bench::new();
+    let id = fail_one(&mut bench, "g");
     let redrive = Command::Redrive(releases_queue(), Selection::Ids(vec![MessageId(id)]));
     assert_eq!(bench.run(redrive), Ok(Reply::Moved(1)));
     assert_eq!(take_one(&mut bench, None), Task::Look(ALL));
