@@ -13,9 +13,10 @@
 //! (408, 425, 429), since something in between may say that about a call that it let through.
 //! What is unknown may take effect yet; who judges it waits, and looks.
 //!
-//! Of a look the status alone counts, as the contract says: what a node tells of a group with 200
-//! is its own affair. Bodies are read to a bound and ignored, but the beginning of one that
-//! explains why something was not done is kept for whoever asks.
+//! What a node tells of a group with a success is its own affair, with one exception: a page
+//! (markup, from its first sign on) comes from something that stands in between, such as a gateway
+//! that wants a login, and says nothing of the node. Other bodies are read to a bound and ignored,
+//! but the beginning of one that explains why something was not done is kept for whoever asks.
 //!
 //! A call that changes something has a connection of its own. So it is sent soon or never, and who
 //! judges knows from when on its deadline counts; a look may come late, and shares connections.
@@ -229,6 +230,7 @@ impl NodeAnswer {
     fn of(action: Action, answer: &Answer) -> NodeAnswer {
         let reply = || Reply::of(answer);
         match (action, answer.status.as_u16()) {
+            (_, 200..=299) if is_page(answer) => NodeAnswer::Unknown(NodeFault::Answered(reply())),
             (Action::Create, 201) | (Action::Delete, 200) => NodeAnswer::Done,
             (Action::Create, 400 | 409) | (Action::Delete, 404) => NodeAnswer::Already(reply()),
             (_, 408 | 425 | 429) => NodeAnswer::Unknown(NodeFault::Answered(reply())),
@@ -332,10 +334,15 @@ fn of_fault(fault: &NodeFault) -> Noted<'_> {
 /// What an answer to a look tells.
 fn presence(answer: &Answer) -> Result<Presence, NodeFault> {
     match answer.status {
-        StatusCode::OK => Ok(Presence::Present),
+        StatusCode::OK if !is_page(answer) => Ok(Presence::Present),
         StatusCode::NOT_FOUND => Ok(Presence::Absent),
         _ => Err(NodeFault::Answered(Reply::of(answer))),
     }
+}
+
+/// Whether this is meant to be looked at, not read by a program.
+fn is_page(answer: &Answer) -> bool {
+    answer.body.trim_ascii_start().first() == Some(&b'<')
 }
 
 fn look_uri(node: &Target, group: &GroupId) -> Result<Uri, NodeFault> {

@@ -148,7 +148,8 @@ fn latest(transaction: &Transaction, nodes: NodeSet) -> Uptime {
 /// A try is over that has changed nothing, or was not even begun. One that only finds nodes left
 /// alone does not count, unless somebody waits for it.
 fn again(transaction: &Transaction) -> Next {
-    // Tried anew after a failure, whose traces cannot be looked at: they are healed, not waited for.
+    // Tried anew after a failure whose traces cannot be looked at: they are healed, not waited
+    // for.
     if transaction.nodes.iter().any(|node| node.is_left) {
         return Next::End(End::Failed);
     }

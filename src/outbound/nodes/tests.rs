@@ -180,15 +180,34 @@ async fn every_status_of_a_call_has_its_meaning() {
 
 #[tokio::test]
 async fn a_look_believes_200_and_404_alone() {
-    for page in ["", "{\"groupId\":\"g\"}", "{\"groupId\":\"other\"}", "<html>", "\0"] {
-        assert_eq!(looked(plays("200 OK", page)).await, Ok(Presence::Present), "{page}");
-        assert_eq!(looked(plays("404 Not Found", page)).await, Ok(Presence::Absent), "{page}");
+    for body in ["", "{\"groupId\":\"g\"}", "{\"groupId\":\"other\"}", "a < b", "\0"] {
+        assert_eq!(looked(plays("200 OK", body)).await, Ok(Presence::Present), "{body}");
+        assert_eq!(looked(plays("404 Not Found", body)).await, Ok(Presence::Absent), "{body}");
     }
+    assert_eq!(looked(plays("404 Not Found", "<html>")).await, Ok(Presence::Absent));
     for status in [201, 202, 204, 206, 301, 302, 304, 400, 401, 403, 408, 409, 410, 429, 500, 503] {
         // These two have no body.
         let said = if matches!(status, 204 | 304) { "" } else { "why" };
         let seen = looked(plays(&format!("{status} Oh"), said)).await;
         assert_eq!(seen, Err(NodeFault::Answered(reply(status, said))), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_with_a_success_is_not_the_nodes() {
+    for page in ["<html>", "<!doctype html><title>Login</title>", " \r\n\t<?xml version=\"1.0\"?>"]
+    {
+        let unknown = |status| {
+            NodeFault::Answered(Reply { said: Said::of(page.as_bytes()), ..reply(status, "") })
+        };
+        assert_eq!(looked(plays("200 OK", page)).await, Err(unknown(200)), "{page}");
+        let create = called(Action::Create, plays("201 Created", page)).await;
+        assert_eq!(create, NodeAnswer::Unknown(unknown(201)), "{page}");
+        let delete = called(Action::Delete, plays("200 OK", page)).await;
+        assert_eq!(delete, NodeAnswer::Unknown(unknown(200)), "{page}");
+    }
+    for body in ["", "[]", "a < b", "&lt;"] {
+        assert_eq!(called(Action::Delete, plays("200 OK", body)).await, NodeAnswer::Done, "{body}");
     }
 }
 

@@ -428,6 +428,7 @@ impl Transaction {
     fn begin_anew(&mut self, heading: Heading, now: Uptime) {
         self.heading = heading;
         self.undos = 0;
+        self.undo_after = now;
         self.nodes.iter_mut().for_each(|node| node.begin_anew(now));
     }
 }

@@ -13,7 +13,7 @@ use sillage::outbound::breaker::{Admission, Breaker, BreakerState, Outcome};
 use sillage::time::Timestamp;
 use sillage::workers::courier::{Answered, Courier, NodeCall, UnderWay};
 use sillage::workers::signatory::{Calling, Signatory, Verdict};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::fate::{Given, Weather};
 use super::world::{Did, World};
@@ -171,5 +171,5 @@ fn answered(answer: NodeAnswer) -> Answered {
 }
 
 async fn rest(ms: u64) {
-    sleep(Duration::from_millis(ms)).await;
+    sleep_until(Instant::now() + Duration::from_millis(ms)).await;
 }
