@@ -3,12 +3,13 @@
 //! [`Core`] is the engine without threads, channels or sockets. The writer thread drives it with
 //! real clocks and disks; the simulation drives the same code from a seed.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus_client::metrics::counter::Counter;
 
+pub use crate::engine::arrivals::Arrivals;
+use crate::engine::arrivals::{note_arrivals, note_returns};
 use crate::engine::base::{Base, BaseError, Kept};
 use crate::engine::bodies::Shelves;
 use crate::engine::compactor::{Compacted, SnapshotReport, Task};
@@ -16,9 +17,9 @@ use crate::engine::decide::{self, Circumstances, Command, Policy, Refusal, Reply
 use crate::engine::findings::{Findings, View, Wanted};
 use crate::engine::pending::Pending;
 use crate::formula::Fingerprint;
-use crate::ids::{Lsn, QueueName};
+use crate::ids::Lsn;
 use crate::limits::{
-    CONNECTIONS_MAX, DISK_LOW_SEGMENTS, SNAPSHOT_LEAVES_SEGMENTS, SNAPSHOT_RATIO_PERCENT_DEFAULT,
+    DISK_LOW_SEGMENTS, SNAPSHOT_LEAVES_SEGMENTS, SNAPSHOT_RATIO_PERCENT_DEFAULT,
     SNAPSHOT_WINDOW_BYTES_MIN, STATE_HASH_EVERY,
 };
 use crate::log::{Backup, Error, Kind, Log, Obsolete, Space};
@@ -71,9 +72,6 @@ pub struct Core {
     scratch: Scratch,
     arrivals: Arrivals,
 }
-
-/// Messages that became ready, by queue.
-pub type Arrivals = BTreeMap<QueueName, usize>;
 
 /// How full the disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,6 +349,7 @@ impl Core {
         let first = self.append(&records)?;
         let shared = Arc::clone(&self.store);
         let mut store = shared.write().unwrap_or_else(PoisonError::into_inner);
+        note_returns(&mut self.arrivals, &store.state, at.uptime);
         for (lsn, record) in (first.0..).map(Lsn).zip(&records) {
             store.state.apply(lsn, record);
             note_arrivals(&mut self.arrivals, &record.fact);
@@ -451,38 +450,6 @@ fn findings_for(store: &Store, command: &Command, known: Findings) -> Result<Fin
         tracing::error!(lsn = %base.lsn(), %error, "the snapshot cannot be read");
         Refusal::Unreadable
     })
-}
-
-/// Counts the messages that a fact makes ready, now or once their delay has passed.
-fn note_arrivals(arrivals: &mut Arrivals, fact: &Fact) {
-    let mut note = |queue: &str, count: usize| {
-        if let Some(total) = arrivals.get_mut(queue) {
-            *total = total.saturating_add(count);
-        }
-    };
-    match fact {
-        Fact::FormulaAccepted(accepted) | Fact::FormulaImported { accepted, .. } => {
-            note(QueueName::FORMULAS, 1);
-            accepted.flow.first().iter().for_each(|first| note(first.queue(), 1));
-        }
-        Fact::FormulaWithdrawn { .. } => note(QueueName::FORMULAS, 1),
-        Fact::SealRequested(_) => note(QueueName::SEALS, 1),
-        // Whoever waits for a slot looks again.
-        Fact::CallEnded { .. } => note(QueueName::SEALS, 1),
-        Fact::HookOwed(_) | Fact::HookRedelivered { .. } => note(QueueName::HOOKS, 1),
-        Fact::TransactionBegun(_)
-        | Fact::TransactionDelayed { .. }
-        | Fact::TransactionRetried { .. }
-        | Fact::ReleaseDue { .. } => note(QueueName::RELEASES, 1),
-        Fact::Nacked { queue, messages, .. } | Fact::Deferred { queue, messages, .. } => {
-            note(queue.as_str(), messages.len());
-        }
-        // Nothing arrives, but one of those who poll must learn when this lease lapses.
-        Fact::Leased { queue, .. } | Fact::Extended { queue, .. } => note(queue.as_str(), 1),
-        // Whoever polls looks again and finds what there is.
-        Fact::Redriven { queue, .. } => note(queue.as_str(), CONNECTIONS_MAX),
-        _ => {}
-    }
 }
 
 /// The kind of frame that holds a fact.

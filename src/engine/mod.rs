@@ -14,6 +14,7 @@
 //! nothing, so those of single submissions are decided where the question is asked.
 
 mod answers;
+mod arrivals;
 pub mod base;
 mod bodies;
 pub mod command;

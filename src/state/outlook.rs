@@ -203,10 +203,7 @@ impl Queue {
 
     /// Messages whose lease or delay is over by `now`, and what each turns into: `None` for one
     /// that is cancelled.
-    pub(super) fn due_by(
-        &self,
-        now: Uptime,
-    ) -> impl Iterator<Item = (MessageId, Option<Phase>)> + '_ {
+    pub fn due_by(&self, now: Uptime) -> impl Iterator<Item = (MessageId, Option<Phase>)> + '_ {
         self.due.range(..=(now, HIGHEST)).map(|&(_, id)| {
             let turns = match self.leased.get(&id) {
                 Some(lease) if lease.cancelled => None,

@@ -117,13 +117,17 @@ impl Hooker {
         let hooks: QueueName = QueueName::HOOKS.parse().expect("a name of ours");
         let arrivals = self.work.engine.arrivals(&hooks).expect("a built-in queue");
         let mut drain = pin!(drain);
+        let mut looked = self.work.engine.uptime();
         loop {
             // Registered before the queue is looked at, so that no arrival in between is missed.
             let mut arrival = pin!(arrivals.notified());
             // One that had come already is used up by this: whoever waits for a call to end
             // instead would never hear of it.
             self.is_hungry |= arrival.as_mut().enable();
-            let since = self.work.engine.uptime();
+            // Only who looks has seen what was due by then.
+            if self.is_hungry {
+                looked = self.work.engine.uptime();
+            }
             let pause_ms = match self.turn().await {
                 Ok(()) => None,
                 Err(Rejection::OutcomeUnknown) => return,
@@ -132,7 +136,7 @@ impl Hooker {
                     Some(OVERLOAD_RETRY_AFTER_S * 1000)
                 }
             };
-            let due_ms = self.work.engine.next_due_ms(&hooks, since).map(|ms| ms.max(1));
+            let due_ms = self.work.engine.next_due_ms(&hooks, looked).map(|ms| ms.max(1));
             let overdue_ms = self.lanes.next_overdue_ms(self.work.engine.uptime());
             tokio::select! {
                 biased;
