@@ -16,7 +16,9 @@ pub(crate) fn start(config: &Config) {
 
 /// The same without a configuration; `None`: the format goes by whether stderr is a terminal.
 pub(crate) fn start_as(format: Option<LogFormat>, least: LogLevel) {
-    let builder = fmt().with_max_level(level(least)).with_writer(io::stderr);
+    // What cannot be written is not written about: that would fail, too, and end the process.
+    let builder =
+        fmt().with_max_level(level(least)).with_writer(io::stderr).log_internal_errors(false);
     let is_terminal = io::stderr().is_terminal();
     let by_terminal = if is_terminal { LogFormat::Pretty } else { LogFormat::Json };
     let started = match format.unwrap_or(by_terminal) {
