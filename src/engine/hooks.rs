@@ -116,10 +116,13 @@ impl Engine {
             Reply::RecordedBefore(id) => (id, Answer::Replayed),
             other => unreachable!("a new hook is not answered by {other:?}"),
         };
-        let Record { at, fact: Fact::HookCreated(created) } = self.bodies.record(id).await? else {
-            return Err(Rejection::Damaged(id));
+        let kept = self.bodies.find(id).await?.map(|kept| kept.record);
+        let hook = match kept {
+            Some(Record { at, fact: Fact::HookCreated(created) }) => Hook::new(&created, at.wall),
+            // A snapshot has taken over meanwhile, which keeps hooks and not their records.
+            _ => self.hook(id).await?,
         };
-        Ok(CreatedHookView { id, hook: Hook::new(&created, at.wall), answer })
+        Ok(CreatedHookView { id, hook, answer })
     }
 
     /// All subscriptions, in the order in which they were made.
