@@ -278,9 +278,11 @@ pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 /// Open connections.
 pub const CONNECTIONS_MAX: usize = 2048;
 /// Descriptors that connections never get: for the segments that stay open, for connections
-/// that are told that there are too many, and for what rotation, SUPER and the runtime open. A
-/// log that cannot open a file has failed, so no client may be able to bring that about.
-pub const DESCRIPTORS_RESERVED: usize = SEGMENT_FILES_OPEN_MAX + REFUSALS_MAX + 64;
+/// that are told that there are too many, for those to partner nodes, and for what rotation, SUPER
+/// and the runtime open. A log that cannot open a file has failed, so no client may be able to
+/// bring that about.
+pub const DESCRIPTORS_RESERVED: usize =
+    SEGMENT_FILES_OPEN_MAX + REFUSALS_MAX + NODE_CONNECTIONS_MAX + 64;
 /// Open connections of one address.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1024;
 /// Requests on one connection before it is closed, so that load spreads after a fail-over.

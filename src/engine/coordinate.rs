@@ -92,7 +92,7 @@ mod tests {
         let message = loop {
             let mut arrival = pin!(arrivals.notified());
             arrival.as_mut().enable();
-            let leased = engine.lease_releases(1, 60_000).await.expect("the log works");
+            let leased = engine.lease_releases(1, 1, 60_000).await.expect("the log works");
             match leased.first() {
                 Some(delivery) => break delivery.receipt.message,
                 None => arrival.await,

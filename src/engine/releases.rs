@@ -14,7 +14,7 @@ use crate::engine::command::releases::{ReleaseCommand, TakenRelease};
 use crate::engine::command::{Answer, Delivery, Rejection};
 use crate::engine::decide::{Command, Reply};
 use crate::engine::findings::Wanted;
-use crate::ids::{Lsn, MessageId};
+use crate::ids::{Lsn, MessageId, QueueName};
 pub use crate::record::FlowStep;
 pub use crate::record::releases::{
     Action, BegunTransaction, End, NodeAnswer, NodeEnd, NodeOutcome, NodeSet, Origin, Presence,
@@ -199,19 +199,35 @@ impl Engine {
         self.ask(|state, _| state.releases().holder(group)).await
     }
 
-    /// Leases messages of the queue `releases`.
+    /// Leases messages of the queue `releases`; of formulas no more than `flows_max`.
     ///
     /// # Errors
     /// `Overloaded`, `OutcomeUnknown`.
     pub async fn lease_releases(
         &self,
         messages_max: usize,
+        flows_max: usize,
         lease_ms: u64,
     ) -> Result<Vec<Delivery>, Rejection> {
-        match self.release_command(ReleaseCommand::Lease { messages_max, lease_ms }).await? {
+        match self
+            .release_command(ReleaseCommand::Lease { messages_max, flows_max, lease_ms })
+            .await?
+        {
             Reply::Leased(deliveries) => Ok(deliveries),
             other => unreachable!("a lease is not answered by {other:?}"),
         }
+    }
+
+    /// Whether messages of the queue `releases` can be leased.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown`.
+    pub async fn has_ready_releases(&self) -> Result<bool, Rejection> {
+        self.ask(|state, now| {
+            let queue = state.queue(QueueName::RELEASES);
+            queue.is_some_and(|queue| queue.counts(now.uptime).ready > 0)
+        })
+        .await
     }
 
     /// Goes on with what a leased message stands for.
@@ -226,8 +242,11 @@ impl Engine {
         let is_transaction = self.ask(|state, _| state.releases().is_transaction(message)).await?;
         let formula = match is_transaction {
             true => None,
+            // One that is nowhere stands for nothing any more.
             false => {
-                self.bodies.record(message.0).await?.fact.acceptance().map(|it| it.fingerprint)
+                let kept = self.bodies.find(message.0).await?;
+                let fact = kept.map(|kept| kept.record.fact);
+                fact.and_then(|fact| fact.acceptance().map(|it| it.fingerprint))
             }
         };
         self.course(ReleaseCommand::Take(TakenRelease { message, formula, partners })).await

@@ -96,6 +96,8 @@ pub(super) async fn metrics(context: &Context, _request: Request) -> Result<Resp
         let depths: Vec<QueueDepth> = standings.iter().map(depth).collect();
         context.metrics.set_queues(&depths);
     }
+    // Time alone half-opens a breaker.
+    let _ = context.node_health.view(context.engine.uptime());
     let durable_lsn = i64::try_from(context.engine.durable_lsn().0).unwrap_or(i64::MAX);
     context.metrics.durable_lsn.set(durable_lsn);
     let text_type = HeaderValue::from_static(TEXT_TYPE);

@@ -20,7 +20,8 @@ pub const TRIES_MAX: u32 = 3;
 pub const FLOW_TRIES_MAX: u32 = 15;
 /// Rounds of undo before a transaction has failed.
 pub const UNDO_ROUNDS_MAX: u32 = 3;
-/// Looks in a row that may tell nothing before a node is undone without.
+/// Looks in a row that may tell nothing before a node is undone without. One that is not made
+/// because the node is left alone counts, too.
 pub const LOOKS_MAX: u32 = 3;
 /// The wait after a first try, look or round of undo; it doubles from one to the next.
 pub const RELEASE_BACKOFF_BASE_MS: u64 = 1_000;
@@ -28,7 +29,11 @@ pub const RELEASE_BACKOFF_BASE_MS: u64 = 1_000;
 pub const RELEASE_BACKOFF_CAP_MS: u64 = 60_000;
 /// Transactions that are not at an end. Each is in memory, with its nodes.
 pub const TRANSACTIONS_OPEN_MAX: usize = 10_000;
-/// Transactions at an end that are remembered, the latest.
+/// Of these, releases of formulas take no more than this: those that somebody asks for have room
+/// while a cluster is down and formulas wait for it.
+pub const FLOWS_OPEN_MAX: usize = 9_000;
+/// Transactions at an end that are remembered, the latest. Read when a fact is applied: with
+/// another number the replay of an old log comes to another state than its digests say.
 pub const TRANSACTIONS_KEPT_MAX: usize = 10_000;
 /// Bytes of the body that begins one: two members, each byte of a name written as six.
 pub const TRANSACTION_BODY_BYTES_MAX: usize = 4 << 10;
@@ -47,9 +52,11 @@ pub const RELEASE_LEASE_DEADLINES: u64 = 12;
 pub const RELEASE_LEASE_MARGIN_MS: u64 = 10 * 60_000;
 /// Groups on this server, when it plays a node. Each is in memory, some 300 bytes.
 pub const GROUPS_MAX: usize = 1_000_000;
-/// Groups on this server that have gone and whose last calls are remembered.
+/// Groups on this server that have gone and whose last calls are remembered. Read when a fact is
+/// applied, like [`TRANSACTIONS_KEPT_MAX`].
 pub const GROUPS_GONE_MAX: usize = 100_000;
 /// Callers of whom a group's latest call is remembered: one store, and some that try things out.
+/// Read when a fact is applied, too.
 pub const GROUP_CALLERS_MAX: usize = 4;
 /// Bytes of a body about a group: its name, each byte of it escaped.
 pub const GROUP_BODY_BYTES_MAX: usize = 4 << 10;
@@ -64,11 +71,16 @@ pub const HEAL_EVERY_MS_RANGE: RangeInclusive<u64> = 100..=24 * 60 * 60 * 1000;
 /// A connection to a node is there within one of so many parts of the deadline, or not at all: so
 /// no call is sent late in its time, and its effect is not waited for much longer.
 pub const NODE_CONNECT_SHARE: u64 = 5;
+/// Connections to nodes at the same time. Nodes that hang must not take the descriptors that the
+/// log needs; who wants one more waits for one of these to end.
+pub const NODE_CONNECTIONS_MAX: usize = 128;
+/// Failed transactions that are healed at the same time.
+pub const HEALS_MAX: usize = 16;
 /// Transactions that are carried out at the same time. Each calls all its nodes at once.
 pub const RELEASES_RUNNING_MAX: usize = 128;
-/// While a node is left alone one message is looked at in so many milliseconds: a cluster that is
-/// down must not fill the log with tries that come to nothing.
-pub const RELEASE_SHUNNED_PACE_MS: u64 = 50;
+/// While formulas wait for a node that is left alone it is asked so often, in milliseconds, whether
+/// it may be tried again.
+pub const RELEASE_HELD_BACK_MS: u64 = 500;
 /// A formula whose nodes are left alone waits so long, about.
 pub const RELEASE_SHUNNED_DELAY_MS: u64 = 15_000;
 /// Transactions under way when the server ends have so long to come to a point at which they rest.
@@ -90,6 +102,7 @@ pub const NODE_LATENCY_CALLS: u64 = 8;
 const _: () = assert!(6 * GROUP_ID_BYTES_MAX < GROUP_BODY_BYTES_MAX);
 const _: () =
     assert!(GROUP_ID_BYTES_MAX + GROUP_CALLERS_MAX * 2 * KEY_BYTES_MAX < IMAGE_ENTRY_BYTES_MAX);
+const _: () = assert!(FLOWS_OPEN_MAX < TRANSACTIONS_OPEN_MAX);
 const _: () = assert!(RELEASE_BACKOFF_CAP_MS <= NACK_DELAY_MS_MAX);
 const _: () = assert!(NODES_MAX <= u16::BITS as usize);
 const _: () = assert!(6 * GROUP_ID_BYTES_MAX + 256 <= TRANSACTION_BODY_BYTES_MAX);

@@ -125,7 +125,8 @@ impl Groups {
         known.filter(|(_, group)| group.presence == Presence::Present).map(|(id, _)| id)
     }
 
-    /// Whether nobody ever called.
+    /// Whether nothing is known of any group: none is there, and no call for an absent one is
+    /// remembered.
     pub(super) fn is_new(&self) -> bool {
         self.groups.is_empty()
     }

@@ -66,18 +66,18 @@ impl State {
     fn end_transaction(&mut self, lsn: Lsn, ended: &EndedTransaction, at: Moment, fact: &Fact) {
         let EndedTransaction { transaction, end, reason, about } = ended;
         about.iter().for_each(|about| self.formulas.touch(about.formula.message.0, lsn));
-        self.releases.note(*transaction, at, fact);
+        // Before it is noted: a transaction at an end may be forgotten at once.
         let Some(found) = self.releases.get(*transaction) else { return };
         let message = found.begun.message(*transaction);
         let is_flow = matches!(found.begun.origin, Origin::Flow { .. });
+        self.releases.note(*transaction, at, fact);
+        let queue = self.queue_mut(QueueName::RELEASES);
         match end {
             // A formula that was not released is held: its message stays, as a dead letter.
             End::Failed | End::RolledBack if is_flow || *end == End::Failed => {
-                if let Some((message, queue)) = self.held_release(*transaction) {
-                    queue.condemn(message, at, reason);
-                }
+                queue.bury(message, at, reason);
             }
-            _ => self.queue_mut(QueueName::RELEASES).finish(message),
+            _ => queue.finish(message),
         }
     }
 

@@ -216,6 +216,21 @@ impl Queue {
         }
     }
 
+    /// Makes a message a dead letter wherever it stands: its lease may have lapsed.
+    pub(super) fn bury(&mut self, id: MessageId, at: Moment, reason: &str) {
+        if self.leased.contains_key(&id) {
+            return self.condemn(id, at, reason);
+        }
+        let past = match self.delayed.contains_key(&id) {
+            true => Some(self.remove_delayed(id).past),
+            false => self.remove_ready(id),
+        };
+        if let Some(mut past) = past {
+            past.note_end(at.wall, Some(reason.into()));
+            self.insert_dead(id, past);
+        }
+    }
+
     /// Takes a message off the queue wherever it stands, as one that is done.
     pub(super) fn finish(&mut self, id: MessageId) {
         if self.leased.contains_key(&id) {

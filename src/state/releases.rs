@@ -21,7 +21,7 @@ use crate::ids::{GroupId, Lsn, MessageId};
 use crate::limits::TRANSACTIONS_KEPT_MAX;
 use crate::record::Fact;
 use crate::record::releases::{BegunTransaction, End, Step};
-use crate::time::{Moment, Uptime};
+use crate::time::{Moment, Timestamp, Uptime};
 
 /// All transactions that are not at an end, and the latest that are.
 ///
@@ -32,7 +32,8 @@ pub struct Releases {
     pub(super) transactions: BTreeMap<Lsn, Transaction>,
     groups: BTreeMap<GroupId, Lsn>,
     flows: BTreeMap<MessageId, Lsn>,
-    ended: BTreeSet<Lsn>,
+    /// By when they ended.
+    ended: BTreeSet<(Timestamp, Lsn)>,
     digest: Digest,
 }
 
@@ -80,7 +81,7 @@ impl Releases {
         self.groups.len()
     }
 
-    /// Those that have failed and are not healed, by id.
+    /// Those that have failed and are not healed, in the order of their groups' names.
     pub fn failed(&self) -> impl Iterator<Item = Lsn> + '_ {
         let open = self.groups.values().copied();
         open.filter(|id| self.transactions[id].phase == Phase::Ended(End::Failed))
@@ -127,11 +128,11 @@ impl Releases {
         if transaction.phase.is_held() {
             self.groups.insert(transaction.begun.group.clone(), id);
         } else {
-            self.ended.insert(id);
+            self.ended.insert((transaction.changed_at, id));
         }
         self.transactions.insert(id, transaction);
         if self.ended.len() > TRANSACTIONS_KEPT_MAX
-            && let Some(oldest) = self.ended.first().copied()
+            && let Some((_, oldest)) = self.ended.first().copied()
         {
             self.take(oldest);
         }
@@ -147,7 +148,7 @@ impl Releases {
         if self.groups.get(&transaction.begun.group) == Some(&id) {
             self.groups.remove(&transaction.begun.group);
         }
-        self.ended.remove(&id);
+        self.ended.remove(&(transaction.changed_at, id));
         Some(transaction)
     }
 

@@ -106,7 +106,7 @@ impl State {
 
     /// The small part of a snapshot of all up to `through`: the last LSN of a sealed segment, of
     /// which the last applied record is the last record. Takes time and memory in proportion to
-    /// the queues and pins.
+    /// the queues and pins, and to the transactions and groups that are remembered.
     ///
     /// # Panics
     /// If `through` lies before the last applied record.

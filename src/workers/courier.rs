@@ -5,10 +5,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::engine::Engine;
 use crate::engine::releases::{Action, NodeAnswer, Partners, Sight};
 use crate::ids::GroupId;
-use crate::limits::{NODE_CONNECT_SHARE, REASON_BYTES_MAX};
+use crate::limits::{NODE_CONNECT_SHARE, NODE_CONNECTIONS_MAX, REASON_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::outbound::breaker::{Admission, BreakerState};
 use crate::outbound::nodes::health::Health;
@@ -123,13 +125,15 @@ impl fmt::Debug for Releasing {
 pub struct NodeCourier {
     client: NodeClient,
     now: Now,
+    /// One for each connection that may be open.
+    places: Semaphore,
 }
 
 impl NodeCourier {
     /// A courier that calls by way of `client`.
     #[must_use]
     pub fn new(client: NodeClient, now: Now) -> NodeCourier {
-        NodeCourier { client, now }
+        NodeCourier { client, now, places: Semaphore::new(NODE_CONNECTIONS_MAX) }
     }
 
     /// For how long a call that told nothing may still have its effect. It was sent when its
@@ -163,6 +167,7 @@ impl Courier for NodeCourier {
                 Ok(target) => target,
                 Err(fault) => return unseen(&fault),
             };
+            let _place = self.places.acquire().await;
             match self.client.look(&target, group, deadline_ms).await {
                 Ok(presence) => Sight::Told(presence),
                 Err(fault) => unseen(&fault),
@@ -180,6 +185,8 @@ impl Courier for NodeCourier {
                     return Answered { answer, reason: cut(&fault) };
                 }
             };
+            // Before the clock starts: nothing is sent until there is a place.
+            let _place = self.places.acquire().await;
             let began = (self.now)().uptime;
             let came = self.client.call(&target, action, group, key, deadline_ms).await;
             let reason = if came == nodes::NodeAnswer::Done { Box::default() } else { cut(&came) };

@@ -11,8 +11,8 @@
 //! with the record of what has happened; here are only the hands. So whoever is cut off at any
 //! point leaves nothing behind that the next one would not find in the records.
 //!
-//! Each transaction is a task, and calls all its nodes at once. Failed ones are healed one after
-//! the other, every so often: while a node is left alone nothing is tried that needs it.
+//! Each transaction is a task, and calls all its nodes at once. Failed ones are healed a few at a
+//! time, every so often: while a node is left alone nothing is tried that needs it.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -31,8 +31,8 @@ use crate::engine::releases::{
 };
 use crate::ids::{Lsn, MessageId, QueueName};
 use crate::limits::{
-    OVERLOAD_RETRY_AFTER_S, RELEASE_DRAIN_MS, RELEASE_LEASE_DEADLINES, RELEASE_LEASE_MARGIN_MS,
-    RELEASE_SHUNNED_PACE_MS, RELEASES_RUNNING_MAX,
+    HEALS_MAX, OVERLOAD_RETRY_AFTER_S, RELEASE_DRAIN_MS, RELEASE_HELD_BACK_MS,
+    RELEASE_LEASE_DEADLINES, RELEASE_LEASE_MARGIN_MS, RELEASES_RUNNING_MAX,
 };
 use crate::metrics::Metrics;
 use crate::metrics::releases::TransactionEnd;
@@ -43,8 +43,6 @@ use crate::workers::courier::{Answered, NodeCall, Releasing};
 pub struct Releaser {
     work: Arc<Work>,
     runs: JoinSet<()>,
-    /// No message is leased before then.
-    lease_after: Instant,
 }
 
 /// What all runs share.
@@ -74,8 +72,8 @@ struct Held<'a> {
 enum Turn {
     /// Wait until something happens.
     Rest,
-    /// Look again soon: nodes are left alone.
-    Paced,
+    /// Look again soon: formulas wait for a node that is left alone.
+    HeldBack,
 }
 
 impl Releaser {
@@ -83,7 +81,7 @@ impl Releaser {
     #[must_use]
     pub fn new(engine: Engine, releasing: Releasing, metrics: Arc<Metrics>) -> Releaser {
         let work = Work { engine, releasing, metrics, in_hand: InHand::default() };
-        Releaser { work: Arc::new(work), runs: JoinSet::new(), lease_after: Instant::now() }
+        Releaser { work: Arc::new(work), runs: JoinSet::new() }
     }
 
     /// Works until `drain` completes, then lets runs under way end for a moment.
@@ -102,7 +100,7 @@ impl Releaser {
                 Ok(Turn::Rest) => {
                     self.work.engine.next_due_ms(&releases, since).map(|ms| ms.max(1))
                 }
-                Ok(Turn::Paced) => Some(RELEASE_SHUNNED_PACE_MS),
+                Ok(Turn::HeldBack) => Some(RELEASE_HELD_BACK_MS),
                 Err(Rejection::OutcomeUnknown) => return,
                 Err(rejection) => {
                     tracing::warn!(?rejection, "releases wait for the log");
@@ -123,24 +121,34 @@ impl Releaser {
         drop(timeout(Duration::from_millis(RELEASE_DRAIN_MS), ending).await);
     }
 
-    /// Leases what there is room for, and sets runs going.
+    /// Leases what there is room for, and sets runs going. While a node is left alone formulas
+    /// wait: what would come to nothing is not tried, and nothing is recorded for it. When it is
+    /// to be tried again one formula goes first. What somebody asked for goes on: he is told.
     async fn turn(&mut self) -> Result<Turn, Rejection> {
         while self.runs.try_join_next().is_some() {}
         let Releasing { partners, courier, .. } = &self.work.releasing;
-        let is_paced =
-            partners.nodes.iter().any(|node| courier.breaker(node) != BreakerState::Closed);
-        let running_max = RELEASES_RUNNING_MAX.saturating_sub(self.runs.len());
-        let room = if is_paced { running_max.min(1) } else { running_max };
-        if room == 0 || is_paced && Instant::now() < self.lease_after {
-            return Ok(if is_paced { Turn::Paced } else { Turn::Rest });
+        let room = RELEASES_RUNNING_MAX.saturating_sub(self.runs.len());
+        if room == 0 {
+            return Ok(Turn::Rest);
         }
+        let breakers: Vec<BreakerState> =
+            partners.nodes.iter().map(|node| courier.breaker(node)).collect();
+        let is_open = |it: &BreakerState| matches!(it, BreakerState::Open { .. });
+        let flows_max = match () {
+            () if partners.nodes.is_empty() || breakers.iter().any(is_open) => 0,
+            () if breakers.iter().any(|it| *it != BreakerState::Closed) => 1,
+            () => room,
+        };
         let deadline_ms = partners.deadline_ms;
         let lease_ms = RELEASE_LEASE_DEADLINES * deadline_ms + RELEASE_LEASE_MARGIN_MS;
-        for delivery in self.work.engine.lease_releases(room, lease_ms).await? {
+        for delivery in self.work.engine.lease_releases(room, flows_max, lease_ms).await? {
             self.runs.spawn(Arc::clone(&self.work).run(delivery.receipt.message));
         }
-        self.lease_after = Instant::now() + Duration::from_millis(RELEASE_SHUNNED_PACE_MS);
-        Ok(if is_paced { Turn::Paced } else { Turn::Rest })
+        let is_held_back = !partners.nodes.is_empty() && flows_max < room;
+        if is_held_back && self.work.engine.has_ready_releases().await? {
+            return Ok(Turn::HeldBack);
+        }
+        Ok(Turn::Rest)
     }
 }
 
@@ -321,19 +329,34 @@ impl Work {
     }
 
     async fn heal_all(self: &Arc<Self>) -> Result<(), Rejection> {
+        let mut heals = JoinSet::new();
         for id in self.engine.failed_transactions().await? {
-            let Some(found) = self.engine.transaction(id).await? else { continue };
-            let courier = &self.releasing.courier;
-            // One that cannot be seen whole is not healed, so nothing is recorded for it.
-            let mut nodes = found.begun.nodes.iter().map(|node| courier.breaker(node));
-            if nodes.any(|breaker| matches!(breaker, BreakerState::Open { .. })) {
-                continue;
+            if heals.len() == HEALS_MAX {
+                heals.join_next().await;
             }
-            let Some(_held) = self.in_hand.try_hold(id) else { continue };
-            let course = self.engine.heal_transaction(id).await?;
-            self.carry_out(course).await?;
+            heals.spawn(Arc::clone(self).heal(id));
         }
+        while heals.join_next().await.is_some() {}
         Ok(())
+    }
+
+    async fn heal(self: Arc<Self>, id: Lsn) {
+        if let Err(rejection) = self.try_heal(id).await {
+            tracing::warn!(transaction = %id, ?rejection, "it is healed later");
+        }
+    }
+
+    async fn try_heal(self: &Arc<Self>, id: Lsn) -> Result<(), Rejection> {
+        let Some(found) = self.engine.transaction(id).await? else { return Ok(()) };
+        let courier = &self.releasing.courier;
+        // One that cannot be seen whole is not healed, so nothing is recorded for it.
+        let mut nodes = found.begun.nodes.iter().map(|node| courier.breaker(node));
+        if nodes.any(|breaker| matches!(breaker, BreakerState::Open { .. })) {
+            return Ok(());
+        }
+        let Some(_held) = self.in_hand.try_hold(id) else { return Ok(()) };
+        let course = self.engine.heal_transaction(id).await?;
+        self.carry_out(course).await
     }
 }
 

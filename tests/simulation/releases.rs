@@ -40,7 +40,7 @@ use sillage::workers::sealer::Sealer;
 use sillage::workers::signatory::Sealing;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet, yield_now};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::calls::machine::Machine;
 use clock::VirtualClock;
@@ -227,7 +227,7 @@ impl Life {
     /// Some commands under one sync, after what the disk takes for the last.
     async fn work(&mut self, reign: &mut Reign) -> ControlFlow<()> {
         let disk_ms = if self.machine.random.u8(..20) == 0 { 60 } else { 3 };
-        sleep(Duration::from_millis(self.machine.random.u64(0..disk_ms))).await;
+        courier::rest(self.machine.random.u64(0..disk_ms)).await;
         if !self.world.lock().has_power(reign.writer.core()) {
             assert!(self.machine.is_hindered(), "what is durable can be read");
             return ControlFlow::Break(());
@@ -273,7 +273,7 @@ impl Life {
         }
         self.machine.crash();
         let down_ms = if self.machine.random.bool() { 20 } else { 4000 };
-        sleep(Duration::from_millis(self.machine.random.u64(0..down_ms))).await;
+        courier::rest(self.machine.random.u64(0..down_ms)).await;
     }
 
     /// Calls under way get a moment to end, then the log is closed, or not.

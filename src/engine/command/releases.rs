@@ -19,6 +19,8 @@ pub enum ReleaseCommand {
     Lease {
         /// Messages.
         messages_max: usize,
+        /// Releases of formulas among them.
+        flows_max: usize,
         /// Milliseconds.
         lease_ms: u64,
     },

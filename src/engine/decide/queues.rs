@@ -21,9 +21,24 @@ pub fn lease(
     attempts_max: u32,
     circumstances: &Circumstances,
 ) -> Result<Verdict, Refusal> {
+    let queue = find(state, &request.queue)?;
+    let ids = queue.leasable(circumstances.now.uptime, request.messages_max);
+    lease_these(state, request, ids, attempts_max, circumstances)
+}
+
+/// Leases these messages, which can be leased.
+///
+/// # Errors
+/// `QueueUnknown`.
+pub(super) fn lease_these(
+    state: &State,
+    request: LeaseRequest,
+    ids: Vec<MessageId>,
+    attempts_max: u32,
+    circumstances: &Circumstances,
+) -> Result<Verdict, Refusal> {
     let Circumstances { now, token, .. } = *circumstances;
     let queue = find(state, &request.queue)?;
-    let ids = queue.leasable(now.uptime, request.messages_max);
     if ids.is_empty() {
         return Ok(Verdict::Known(Reply::Leased(Vec::new())));
     }

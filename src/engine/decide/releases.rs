@@ -26,8 +26,8 @@ use crate::engine::findings::View;
 use crate::formula::Fingerprint;
 use crate::ids::{GroupId, Lsn, MessageId, QueueName};
 use crate::limits::{
-    FLOW_TRIES_MAX, RELEASE_BACKOFF_BASE_MS, RELEASE_BACKOFF_CAP_MS, TRANSACTIONS_OPEN_MAX,
-    TRIES_MAX,
+    FLOW_TRIES_MAX, FLOWS_OPEN_MAX, RELEASE_BACKOFF_BASE_MS, RELEASE_BACKOFF_CAP_MS,
+    TRANSACTIONS_OPEN_MAX, TRIES_MAX,
 };
 use crate::record::hooks::{Event, Happening};
 use crate::record::releases::{
@@ -36,6 +36,7 @@ use crate::record::releases::{
 use crate::record::{Fact, Touched};
 use crate::state::State;
 use crate::state::releases::Phase;
+use crate::time::Uptime;
 
 /// Decides a command.
 ///
@@ -49,9 +50,11 @@ pub fn decide(
     match command {
         ReleaseCommand::Begin(new) => begin(view, new, circumstances),
         ReleaseCommand::Withdraw(withdrawal) => withdraw(view, withdrawal),
-        ReleaseCommand::Lease { messages_max, lease_ms } => {
+        ReleaseCommand::Lease { messages_max, flows_max, lease_ms } => {
+            let now = circumstances.now.uptime;
+            let ids = leasable(view.state, messages_max, flows_max, now);
             let request = LeaseRequest { queue: releases_queue(), messages_max, lease_ms };
-            queues::lease(view.state, request, u32::MAX, circumstances)
+            queues::lease_these(view.state, request, ids, u32::MAX, circumstances)
         }
         ReleaseCommand::Take(taken) => Ok(take(view, taken, circumstances)),
         ReleaseCommand::Advance { transaction, news } => {
@@ -67,6 +70,23 @@ pub fn decide(
     }
 }
 
+/// The messages that can be leased, oldest first. While formulas have to wait, those that
+/// somebody asked for go past them.
+fn leasable(state: &State, max: usize, flows_max: usize, now: Uptime) -> Vec<MessageId> {
+    let queue = state.queue(QueueName::RELEASES).expect("a built-in queue");
+    if flows_max >= max {
+        return queue.leasable(now, max);
+    }
+    let mut flows = 0;
+    let mut is_turn = |id: &MessageId| {
+        let is_flow = !state.releases().is_transaction(*id);
+        flows += usize::from(is_flow);
+        !is_flow || flows <= flows_max
+    };
+    let all = queue.leasable(now, usize::MAX);
+    all.into_iter().filter(|id| is_turn(id)).take(max).collect()
+}
+
 /// Begins a transaction that somebody asks for; under a spent key it is the first one again.
 fn begin(
     view: View<'_>,
@@ -77,7 +97,7 @@ fn begin(
         return Ok(Verdict::Known(Reply::RecordedBefore(spent.lsn)));
     }
     let NewTransaction { group, action, partners, key } = new;
-    has_room_for(view.state, &group)?;
+    has_room_for(view.state, &group, TRANSACTIONS_OPEN_MAX)?;
     let mut begun = begun(group, action, partners, Origin::Client);
     begun.key = key.map(|key| spend(key, circumstances));
     Ok(Verdict::Record(vec![Fact::TransactionBegun(begun)], Draft::Recorded))
@@ -88,18 +108,16 @@ fn withdraw(view: View<'_>, withdrawal: NewWithdrawal) -> Result<Verdict, Refusa
     let NewWithdrawal { fingerprint, partners } = withdrawal;
     let formula = view.formula(&fingerprint).ok_or(Refusal::FormulaUnknown)?;
     let group = group_of(&fingerprint);
-    has_room_for(view.state, &group)?;
+    has_room_for(view.state, &group, TRANSACTIONS_OPEN_MAX)?;
     let origin = Origin::Withdrawal { formula, fingerprint };
     let fact = Fact::TransactionBegun(begun(group, Action::Delete, partners, origin));
     Ok(Verdict::Record(vec![fact], Draft::Recorded))
 }
 
-fn has_room_for(state: &State, group: &GroupId) -> Result<(), Refusal> {
+fn has_room_for(state: &State, group: &GroupId, open_max: usize) -> Result<(), Refusal> {
     match state.releases().holder(group) {
         Some(by) => Err(Refusal::GroupHeld { by }),
-        None if state.releases().open_len() >= TRANSACTIONS_OPEN_MAX => {
-            Err(Refusal::TransactionsFull)
-        }
+        None if state.releases().open_len() >= open_max => Err(Refusal::TransactionsFull),
         None => Ok(()),
     }
 }
@@ -155,7 +173,7 @@ fn release(
 ) -> Verdict {
     let TakenRelease { message, partners, .. } = taken;
     let group = group_of(&fingerprint);
-    if partners.nodes.is_empty() || has_room_for(state, &group).is_err() {
+    if partners.nodes.is_empty() || has_room_for(state, &group, FLOWS_OPEN_MAX).is_err() {
         let delay_ms = match partners.nodes.is_empty() {
             true => RELEASE_BACKOFF_CAP_MS,
             false => backoff_ms(1, circumstances.token).max(RELEASE_BACKOFF_BASE_MS),

@@ -259,7 +259,7 @@ async fn a_held_formula_can_be_withdrawn() {
 async fn a_withdrawal_is_refused_while_the_formula_is_released() {
     let flow = Flow::new(&[FlowStep::Release]);
     flow.accept(1).await;
-    let leased = flow.engine.lease_releases(1, 60_000).await.expect("the log takes it");
+    let leased = flow.engine.lease_releases(1, 1, 60_000).await.expect("the log takes it");
     let message = leased[0].receipt.message;
     let course = flow.engine.take_release(message, partners()).await.expect("readable");
     let by = course.transaction;
@@ -271,7 +271,7 @@ async fn a_formula_that_is_withdrawn_on_its_way_to_the_worker_is_not_released() 
     for round in 0..2 {
         let mut flow = Flow::new(&[FlowStep::Release]);
         let formula = flow.accept(1).await;
-        let leased = flow.engine.lease_releases(1, 60_000).await.expect("the log takes it");
+        let leased = flow.engine.lease_releases(1, 1, 60_000).await.expect("the log takes it");
         withdraw(&flow, 1).await.expect("nobody has the group yet");
         assert_eq!(flow.release().await, [TransactionPhase::Ended(End::Succeeded)]);
         if round == 1 {
@@ -291,7 +291,7 @@ async fn a_formula_that_is_withdrawn_on_its_way_to_the_worker_is_not_released() 
 async fn who_takes_a_message_whose_lease_has_lapsed_gets_nothing() {
     let flow = Flow::new(&[FlowStep::Release]);
     let formula = flow.accept(1).await;
-    flow.engine.lease_releases(1, 1000).await.expect("the log takes it");
+    flow.engine.lease_releases(1, 1, 1000).await.expect("the log takes it");
     flow.clock.advance_ms(1001);
     let none = crate::engine::releases::Partners { nodes: Vec::new(), deadline_ms: 1 };
     for partners in [partners(), none] {

@@ -290,7 +290,10 @@ impl Node {
                 }
                 other => other,
             };
-        self.is_left = self.standing == Standing::Done;
+        // What a call under way leaves, no look tells.
+        if !matches!(self.standing, Standing::Called(_)) {
+            self.is_left = self.standing == Standing::Done;
+        }
     }
 
     /// Before another try: it is looked at again, unless a call may still have an effect.
@@ -345,7 +348,9 @@ impl Transaction {
             return;
         }
         let aim = self.begun.action.aim();
-        self.changed_at = at.wall;
+        if !matches!(fact, Fact::TransactionAnswered { .. }) {
+            self.changed_at = at.wall;
+        }
         match fact {
             Fact::NodesSeen { seen, .. } => {
                 self.run();

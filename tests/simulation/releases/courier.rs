@@ -170,6 +170,6 @@ fn answered(answer: NodeAnswer) -> Answered {
     Answered { answer, reason: reason.into() }
 }
 
-async fn rest(ms: u64) {
+pub(super) async fn rest(ms: u64) {
     sleep_until(Instant::now() + Duration::from_millis(ms)).await;
 }

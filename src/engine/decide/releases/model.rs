@@ -188,7 +188,7 @@ fn one_node_holds_the_rules() {
     let found = explore_all(1, |setting| (setting.faults, setting.crashes) = (3, 2));
     // A single node is called as soon as it was looked at.
     assert_eq!(found.standings.len(), STANDINGS - 1, "{:?}", found.standings);
-    assert!(found.worlds > 60_000);
+    assert!(found.worlds > 40_000, "only {} worlds", found.worlds);
 }
 
 /// With `SILLAGE_MODEL=whole`, as in CI, one more fault and one more crash: a minute or two.
