@@ -58,7 +58,7 @@
 //! | [`engine`] | decisions, the writer, the compactor, questions |
 //! | [`http`] | the server: one route table, bounds, drain |
 //! | [`outbound`] | calls to others: who may be called, deadlines, signatures |
-//! | [`workers`] | the built-in consumers: what calls the authority |
+//! | [`workers`] | the built-in consumers: for seals, hooks and releases |
 //! | [`config`], [`metrics`] | settings with their origin; what is measured |
 //! | [`cli`] | the commands |
 
