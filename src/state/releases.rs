@@ -75,6 +75,11 @@ impl Releases {
         self.transactions.contains_key(&message.0)
     }
 
+    /// Those that hold their groups, in the order of their groups' names.
+    pub fn open(&self) -> impl Iterator<Item = Lsn> + '_ {
+        self.groups.values().copied()
+    }
+
     /// How many hold their groups.
     #[must_use]
     pub fn open_len(&self) -> usize {

@@ -77,14 +77,16 @@ fn leasable(state: &State, max: usize, flows_max: usize, now: Uptime) -> Vec<Mes
     if flows_max >= max {
         return queue.leasable(now, max);
     }
-    let mut flows = 0;
-    let mut is_turn = |id: &MessageId| {
-        let is_flow = !state.releases().is_transaction(*id);
-        flows += usize::from(is_flow);
-        !is_flow || flows <= flows_max
-    };
-    let all = queue.leasable(now, usize::MAX);
-    all.into_iter().filter(|id| is_turn(id)).take(max).collect()
+    // By way of the transactions, which are bounded: the queue may be as long as the store.
+    let releases = state.releases();
+    let open = releases.open().filter(|id| releases.is_transaction(MessageId(*id)));
+    let asked = open.map(MessageId).filter(|id| queue.is_leasable(*id, now)).take(max);
+    let mut ids: Vec<MessageId> = asked.collect();
+    let is_flow = |id: &MessageId| !releases.is_transaction(*id);
+    let first = queue.leasable(now, max).into_iter().filter(is_flow);
+    ids.extend(first.take(flows_max.min(max - ids.len())));
+    ids.sort_unstable();
+    ids
 }
 
 /// Begins a transaction that somebody asks for; under a spent key it is the first one again.
